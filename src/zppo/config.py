@@ -1,0 +1,362 @@
+"""The whole configuration tree. The defaults are the paper's values (method sections 2-6).
+
+Importable without torch. Every level forbids unknown keys; `load_config` turns pydantic's findings
+into one message that names the key and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types as pytypes
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zppo.errors import ConfigError
+
+MethodName = Literal[
+    "grpo",
+    "grpo+replay",
+    "grpo+bcq+ncq",
+    "grpo+replay+bcq",
+    "grpo+replay+ncq",
+    "zppo",
+    "grpo+replay+hint",
+    "grpo+replay+prefix",
+    "grpo+replay+inject",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class LoraConfig(_Section):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    target_modules: str | list[str] = "all-linear"
+
+
+class StudentConfig(_Section):
+    """The policy and the engine that runs it."""
+
+    model: str = Field("lab", description="`lab`, a local folder, a GGUF file, or a hub id")
+    engine: Literal["local"] = "local"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 on a GPU, fp32 on CPU; bf16 keeps fp32 master weights"
+    )
+    lora: LoraConfig | None = None
+    freeze_vision: bool = False
+    gradient_checkpointing: bool = False
+    share_prompt: bool = Field(True, description="forward each prompt once for its G responses")
+    old_logprobs: Literal["sampler", "recompute"] = "sampler"
+    micro_batch_tokens: int = Field(16_384, ge=1, description="padded tokens a micro-batch")
+    sampler_batch_tokens: int = Field(
+        131_072, ge=1, description="prompt + response tokens held in one sampling batch"
+    )
+    logprob_chunk_tokens: int = Field(1_024, ge=1, description="tokens a chunk of the LM head")
+    threads: int | None = Field(None, ge=1, description="torch threads; None: torch's default")
+    trust_remote_code: bool = False
+    chat_template: str | None = Field(None, description="a Jinja file, for models without one")
+
+
+class ScriptedTeacherConfig(_Section):
+    """The lab's program teacher: solves the puzzles, wrong at a set rate. Needs no weights."""
+
+    kind: Literal["scripted"] = "scripted"
+    error_rate: float = Field(0.1, ge=0.0, le=1.0)
+
+
+class LocalTeacherConfig(_Section):
+    """A frozen transformers model in this process."""
+
+    kind: Literal["local"] = "local"
+    model: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    temperature: float = Field(1.0, gt=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_response_tokens: int = Field(12_288, ge=1)
+    sampler_batch_tokens: int = Field(131_072, ge=1)
+
+
+TeacherConfig = Annotated[ScriptedTeacherConfig | LocalTeacherConfig, Field(discriminator="kind")]
+
+
+class ColumnsConfig(_Section):
+    """Names of the columns of a data file."""
+
+    id: str = "id"
+    question: str = "question"
+    answer: str = "answer"
+    options: str = "options"
+    images: str = "images"
+    videos: str = "videos"
+    kind: str = "kind"
+    reference: str = "reference"
+    source: str = "source"
+
+
+class DataConfig(_Section):
+    """Where questions come from and which rows are kept (method section 8)."""
+
+    train: str = Field("lab:train", description="`lab:SPLIT`, or a .jsonl / .json / .parquet file")
+    validation: str | None = None
+    limit: int | None = Field(None, ge=1, description="use only the first rows")
+    columns: ColumnsConfig = ColumnsConfig()
+    max_prompt_tokens: int = Field(4_096, ge=1)
+    max_answer_chars: int = Field(512, ge=1)
+    min_image_side: int = Field(100, ge=1, description="pixels")
+    min_pixels: int = Field(256 * 32 * 32, ge=1)
+    max_pixels: int = Field(1_280 * 32 * 32, ge=1)
+    video_fps: float = Field(2.0, gt=0.0)
+    max_frames: int = Field(64, ge=2)
+    max_skipped_share: float = Field(
+        0.1, ge=0.0, le=1.0, description="refuse the file when a larger share of rows is unusable"
+    )
+
+
+class AlgorithmConfig(_Section):
+    """Groups, zone, reformulation, buffer, advantage (method sections 2-5)."""
+
+    group_size: int = Field(8, ge=2, description="G_S, student rollouts a prompt")
+    teacher_samples: int = Field(4, ge=1, description="G_T, teacher rollouts a hard question")
+    hard_threshold: float = Field(0.5, gt=0.0, le=1.0, description="tau")
+    rho_replay: float = Field(0.25, ge=0.0)
+    rho_aug: float = Field(0.25, ge=0.0)
+    buffer_capacity: int = Field(10_000, ge=1)
+    normalize: Literal["none", "nonzero", "all"] = "nonzero"
+    prefix_fraction: float = Field(0.4, gt=0.0, lt=1.0, description="alpha of the Prefix baseline")
+    candidate_max_tokens: int = Field(512, ge=1)
+    compress: Literal["teacher", "none"] = Field(
+        "teacher", description="none: candidates enter as they are, cut at the same token cap"
+    )
+    templates: str | None = Field(None, description="a folder whose *.j2 files replace our own")
+
+
+class RolloutConfig(_Section):
+    """How the student samples. The paper trains at temperature 1 with nothing cut off."""
+
+    temperature: float = Field(1.0, gt=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="0: off")
+    min_p: float = Field(0.0, ge=0.0, lt=1.0)
+    presence_penalty: float = 0.0
+    repetition_penalty: float = Field(1.0, gt=0.0)
+    max_response_tokens: int = Field(12_288, ge=1)
+
+
+class OptimizerConfig(_Section):
+    """The policy update (method section 3)."""
+
+    lr: float = Field(1e-6, gt=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0.0)
+    weight_decay: float = Field(0.1, ge=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    updates_per_step: int = Field(4, ge=1, description="I")
+    clip_low: float = Field(0.20, gt=0.0, lt=1.0)
+    clip_high: float = Field(0.28, gt=0.0)
+    dual_clip: float = Field(10.0, gt=1.0)
+
+
+class EvaluationConfig(_Section):
+    """Accuracy before, during and after training, on the validation questions."""
+
+    every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
+    samples: int = Field(1, ge=1)
+    temperature: float = Field(0.6, ge=0.0, description="0: greedy")
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    top_k: int = Field(20, ge=0)
+    presence_penalty: float = 1.5
+    max_response_tokens: int = Field(12_288, ge=1)
+    limit: int | None = Field(None, ge=1)
+
+
+class RunConfig(_Section):
+    """Length, place and records of the run."""
+
+    dir: str | None = Field(None, description="None: runs/<method>-<number>")
+    steps: int = Field(200, ge=1)
+    prompts_per_step: int = Field(384, ge=1, description="|X_new|")
+    checkpoint_every: int = Field(10, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    save_rollouts: bool = True
+    tensorboard: bool = True
+    trackers: list[Literal["wandb", "trackio", "mlflow"]] = []
+    project: str = "zppo"
+
+
+class Config(_Section):
+    """One training run."""
+
+    method: MethodName = "zppo"
+    seed: int = Field(0, ge=0)
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig | None = None
+    data: DataConfig = DataConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        needs_teacher = self.method not in ("grpo", "grpo+replay") and not (
+            self.method == "grpo+replay+ncq" and self.algorithm.compress == "none"
+        )
+        if needs_teacher and self.teacher is None:
+            raise ValueError(
+                f"method `{self.method}` asks a teacher; set `teacher.kind` "
+                "(scripted for the lab, local for a transformers model)"
+            )
+        rollouts = self.run.prompts_per_step * self.algorithm.group_size
+        if rollouts < self.optimizer.updates_per_step:
+            raise ValueError(
+                f"optimizer.updates_per_step={self.optimizer.updates_per_step} needs at least as "
+                f"many rollouts a step; run.prompts_per_step * algorithm.group_size = {rollouts}"
+            )
+        return self
+
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML config, apply `key.sub=value` overrides and validate the result.
+
+    `path` may be a file, the name of a shipped recipe (`lab`, `qwen3.5-2b`, ...), or None for the
+    lab. Raises `ConfigError` naming the key at fault and the nearest valid one.
+    """
+    file = _find_recipe(path)
+    tree = _read_yaml(file)
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, tree, file)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that `load_config` reads back to an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def recipe_names() -> list[str]:
+    """The recipes shipped with the package."""
+    return sorted(p.stem for p in RECIPES.glob("*.yaml"))
+
+
+def _find_recipe(path: str | Path | None) -> Path:
+    if path is None:
+        return RECIPES / "lab.yaml"
+    file = Path(path)
+    if file.exists():
+        return file
+    shipped = RECIPES / f"{path}.yaml"
+    if shipped.exists():
+        return shipped
+    near = difflib.get_close_matches(str(path), recipe_names(), n=1)
+    hint = f" Did you mean the recipe `{near[0]}`?" if near else ""
+    raise ConfigError(
+        f"No config file `{path}`.{hint} Shipped recipes: {', '.join(recipe_names())}."
+    )
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read config `{file}`: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Config `{file}` is not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"Config `{file}` must be a mapping of sections, not a {type(tree)}.")
+    return cast(dict[str, Any], tree)
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"Override `{override}` must look like key.sub=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"Override `{override}`: the value is not valid YAML.") from None
+    *sections, leaf = key.strip().split(".")
+    node = tree
+    for section in sections:
+        if not isinstance(node.get(section), dict):
+            node[section] = {}
+        node = node[section]
+    node[leaf] = _as_number(value)
+
+
+def _as_number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as text; a learning rate typed that way is meant as a number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: ValidationError, tree: Mapping[str, Any], file: Path) -> str:
+    lines = [f"Config `{file}` cannot be used:"]
+    for problem in error.errors():
+        loc = [str(part) for part in problem["loc"] if part not in ("scripted", "local")]
+        key = ".".join(loc) or "config"
+        if problem["type"] == "extra_forbidden":
+            names = list(_field_names(loc[:-1], tree))
+            near = difflib.get_close_matches(loc[-1], names, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(names)}"
+            lines.append(f"  {key}: unknown key; {hint}")
+            continue
+        message = problem["msg"].removeprefix("Value error, ")
+        expected = problem.get("ctx", {}).get("expected")
+        given = problem.get("input")
+        if expected and isinstance(given, str):
+            choices = [c.strip(" '") for c in expected.replace(" or ", ", ").split(",")]
+            near = difflib.get_close_matches(given, choices, n=1)
+            message = f"`{given}` is not one of {', '.join(choices)}" + (
+                f"; did you mean `{near[0]}`?" if near else ""
+            )
+        elif not isinstance(given, dict):
+            message = f"{message} (got {given!r})"
+        lines.append(f"  {key}: {message}")
+    return "\n".join(lines)
+
+
+def _field_names(path: Sequence[str], tree: Mapping[str, Any]) -> Iterator[str]:
+    """Valid keys of the section at `path`; of a union, those of the kind that `tree` names."""
+    section: type[BaseModel] = Config
+    node: Any = tree
+    for part in path:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+        kind = node.get("kind") if isinstance(node, dict) else None
+        models = list(_models_in(section.model_fields[part].annotation))
+        named = [
+            m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == kind
+        ]
+        section = (named or models)[0]
+    yield from section.model_fields
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if get_origin(annotation) in (Union, pytypes.UnionType, Annotated):
+        for part in get_args(annotation):
+            yield from _models_in(part)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
