@@ -37,41 +37,50 @@ class _Section(BaseModel):
 class LoraConfig(_Section):
     """Low-rank adapters instead of full fine-tuning."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: str | list[str] = "all-linear"
 
 
 class StudentConfig(_Section):
     """The policy and the engine that runs it."""
 
-    model: str = Field("lab", description="`lab`, a local folder, a GGUF file, or a hub id")
+    model: str = Field(default="lab", description="`lab`, a local folder, a GGUF file, or a hub id")
     engine: Literal["local"] = "local"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 on a GPU, fp32 on CPU; bf16 keeps fp32 master weights"
+        default="auto",
+        description="auto: bf16 on a GPU, fp32 on CPU; bf16 keeps fp32 master weights",
     )
     lora: LoraConfig | None = None
     freeze_vision: bool = False
     gradient_checkpointing: bool = False
-    share_prompt: bool = Field(True, description="forward each prompt once for its G responses")
-    old_logprobs: Literal["sampler", "recompute"] = "sampler"
-    micro_batch_tokens: int = Field(16_384, ge=1, description="padded tokens a micro-batch")
-    sampler_batch_tokens: int = Field(
-        131_072, ge=1, description="prompt + response tokens held in one sampling batch"
+    share_prompt: bool = Field(
+        default=True, description="forward each prompt once for its G responses"
     )
-    logprob_chunk_tokens: int = Field(1_024, ge=1, description="tokens a chunk of the LM head")
-    threads: int | None = Field(None, ge=1, description="torch threads; None: torch's default")
+    old_logprobs: Literal["sampler", "recompute"] = "sampler"
+    micro_batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens a micro-batch")
+    sampler_batch_tokens: int = Field(
+        default=131_072, ge=1, description="prompt + response tokens held in one sampling batch"
+    )
+    logprob_chunk_tokens: int = Field(
+        default=1_024, ge=1, description="tokens a chunk of the LM head"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="torch threads; None: torch's default"
+    )
     trust_remote_code: bool = False
-    chat_template: str | None = Field(None, description="a Jinja file, for models without one")
+    chat_template: str | None = Field(
+        default=None, description="a Jinja file, for models without one"
+    )
 
 
 class ScriptedTeacherConfig(_Section):
     """The lab's program teacher: solves the puzzles, wrong at a set rate. Needs no weights."""
 
     kind: Literal["scripted"] = "scripted"
-    error_rate: float = Field(0.1, ge=0.0, le=1.0)
+    error_rate: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 class LocalTeacherConfig(_Section):
@@ -81,10 +90,10 @@ class LocalTeacherConfig(_Section):
     model: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    temperature: float = Field(1.0, gt=0.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    max_response_tokens: int = Field(12_288, ge=1)
-    sampler_batch_tokens: int = Field(131_072, ge=1)
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_response_tokens: int = Field(default=12_288, ge=1)
+    sampler_batch_tokens: int = Field(default=131_072, ge=1)
 
 
 TeacherConfig = Annotated[ScriptedTeacherConfig | LocalTeacherConfig, Field(discriminator="kind")]
@@ -107,87 +116,101 @@ class ColumnsConfig(_Section):
 class DataConfig(_Section):
     """Where questions come from and which rows are kept (method section 8)."""
 
-    train: str = Field("lab:train", description="`lab:SPLIT`, or a .jsonl / .json / .parquet file")
+    train: str = Field(
+        default="lab:train", description="`lab:SPLIT`, or a .jsonl / .json / .parquet file"
+    )
     validation: str | None = None
-    limit: int | None = Field(None, ge=1, description="use only the first rows")
+    limit: int | None = Field(default=None, ge=1, description="use only the first rows")
     columns: ColumnsConfig = ColumnsConfig()
-    max_prompt_tokens: int = Field(4_096, ge=1)
-    max_answer_chars: int = Field(512, ge=1)
-    min_image_side: int = Field(100, ge=1, description="pixels")
-    min_pixels: int = Field(256 * 32 * 32, ge=1)
-    max_pixels: int = Field(1_280 * 32 * 32, ge=1)
-    video_fps: float = Field(2.0, gt=0.0)
-    max_frames: int = Field(64, ge=2)
+    max_prompt_tokens: int = Field(default=4_096, ge=1)
+    max_answer_chars: int = Field(default=512, ge=1)
+    min_image_side: int = Field(default=100, ge=1, description="pixels")
+    min_pixels: int = Field(default=256 * 32 * 32, ge=1)
+    max_pixels: int = Field(default=1_280 * 32 * 32, ge=1)
+    video_fps: float = Field(default=2.0, gt=0.0)
+    max_frames: int = Field(default=64, ge=2)
     max_skipped_share: float = Field(
-        0.1, ge=0.0, le=1.0, description="refuse the file when a larger share of rows is unusable"
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="refuse the file when a larger share of rows is unusable",
     )
 
 
 class AlgorithmConfig(_Section):
     """Groups, zone, reformulation, buffer, advantage (method sections 2-5)."""
 
-    group_size: int = Field(8, ge=2, description="G_S, student rollouts a prompt")
-    teacher_samples: int = Field(4, ge=1, description="G_T, teacher rollouts a hard question")
-    hard_threshold: float = Field(0.5, gt=0.0, le=1.0, description="tau")
-    rho_replay: float = Field(0.25, ge=0.0)
-    rho_aug: float = Field(0.25, ge=0.0)
-    buffer_capacity: int = Field(10_000, ge=1)
-    normalize: Literal["none", "nonzero", "all"] = "nonzero"
-    prefix_fraction: float = Field(0.4, gt=0.0, lt=1.0, description="alpha of the Prefix baseline")
-    candidate_max_tokens: int = Field(512, ge=1)
-    compress: Literal["teacher", "none"] = Field(
-        "teacher", description="none: candidates enter as they are, cut at the same token cap"
+    group_size: int = Field(default=8, ge=2, description="G_S, student rollouts a prompt")
+    teacher_samples: int = Field(
+        default=4, ge=1, description="G_T, teacher rollouts a hard question"
     )
-    templates: str | None = Field(None, description="a folder whose *.j2 files replace our own")
+    hard_threshold: float = Field(default=0.5, gt=0.0, le=1.0, description="tau")
+    rho_replay: float = Field(default=0.25, ge=0.0)
+    rho_aug: float = Field(default=0.25, ge=0.0)
+    buffer_capacity: int = Field(default=10_000, ge=1)
+    normalize: Literal["none", "nonzero", "all"] = "nonzero"
+    prefix_fraction: float = Field(
+        default=0.4, gt=0.0, lt=1.0, description="alpha of the Prefix baseline"
+    )
+    candidate_max_tokens: int = Field(default=512, ge=1)
+    compress: Literal["teacher", "none"] = Field(
+        default="teacher",
+        description="none: candidates enter as they are, cut at the same token cap",
+    )
+    templates: str | None = Field(
+        default=None, description="a folder whose *.j2 files replace our own"
+    )
 
 
 class RolloutConfig(_Section):
     """How the student samples. The paper trains at temperature 1 with nothing cut off."""
 
-    temperature: float = Field(1.0, gt=0.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int = Field(0, ge=0, description="0: off")
-    min_p: float = Field(0.0, ge=0.0, lt=1.0)
+    temperature: float = Field(default=1.0, gt=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0, description="0: off")
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
     presence_penalty: float = 0.0
-    repetition_penalty: float = Field(1.0, gt=0.0)
-    max_response_tokens: int = Field(12_288, ge=1)
+    repetition_penalty: float = Field(default=1.0, gt=0.0)
+    max_response_tokens: int = Field(default=12_288, ge=1)
 
 
 class OptimizerConfig(_Section):
     """The policy update (method section 3)."""
 
-    lr: float = Field(1e-6, gt=0.0)
+    lr: float = Field(default=1e-6, gt=0.0)
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0.0)
-    weight_decay: float = Field(0.1, ge=0.0)
-    max_grad_norm: float = Field(1.0, gt=0.0)
-    updates_per_step: int = Field(4, ge=1, description="I")
-    clip_low: float = Field(0.20, gt=0.0, lt=1.0)
-    clip_high: float = Field(0.28, gt=0.0)
-    dual_clip: float = Field(10.0, gt=1.0)
+    eps: float = Field(default=1e-8, gt=0.0)
+    weight_decay: float = Field(default=0.1, ge=0.0)
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    updates_per_step: int = Field(default=4, ge=1, description="I")
+    clip_low: float = Field(default=0.20, gt=0.0, lt=1.0)
+    clip_high: float = Field(default=0.28, gt=0.0)
+    dual_clip: float = Field(default=10.0, gt=1.0)
 
 
 class EvaluationConfig(_Section):
     """Accuracy before, during and after training, on the validation questions."""
 
-    every: int = Field(0, ge=0, description="steps between evaluations; 0: before and after only")
-    samples: int = Field(1, ge=1)
-    temperature: float = Field(0.6, ge=0.0, description="0: greedy")
-    top_p: float = Field(0.95, gt=0.0, le=1.0)
-    top_k: int = Field(20, ge=0)
+    every: int = Field(
+        default=0, ge=0, description="steps between evaluations; 0: before and after only"
+    )
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.6, ge=0.0, description="0: greedy")
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    top_k: int = Field(default=20, ge=0)
     presence_penalty: float = 1.5
-    max_response_tokens: int = Field(12_288, ge=1)
-    limit: int | None = Field(None, ge=1)
+    max_response_tokens: int = Field(default=12_288, ge=1)
+    limit: int | None = Field(default=None, ge=1)
 
 
 class RunConfig(_Section):
     """Length, place and records of the run."""
 
-    dir: str | None = Field(None, description="None: runs/<method>-<number>")
-    steps: int = Field(200, ge=1)
-    prompts_per_step: int = Field(384, ge=1, description="|X_new|")
-    checkpoint_every: int = Field(10, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
+    dir: str | None = Field(default=None, description="None: runs/<method>-<number>")
+    steps: int = Field(default=200, ge=1)
+    prompts_per_step: int = Field(default=384, ge=1, description="|X_new|")
+    checkpoint_every: int = Field(default=10, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     save_rollouts: bool = True
     tensorboard: bool = True
     trackers: list[Literal["wandb", "trackio", "mlflow"]] = []
@@ -198,7 +221,7 @@ class Config(_Section):
     """One training run."""
 
     method: MethodName = "zppo"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     student: StudentConfig = StudentConfig()
     teacher: TeacherConfig | None = None
     data: DataConfig = DataConfig()
@@ -344,14 +367,16 @@ def _field_names(path: Sequence[str], tree: Mapping[str, Any]) -> Iterator[str]:
     section: type[BaseModel] = Config
     node: Any = tree
     for part in path:
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-        kind = node.get("kind") if isinstance(node, dict) else None
+        node = _child(node, part)
+        kind = _child(node, "kind")
         models = list(_models_in(section.model_fields[part].annotation))
-        named = [
-            m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == kind
-        ]
+        named = [m for m in models if kind and m.model_fields["kind"].default == kind]
         section = (named or models)[0]
     yield from section.model_fields
+
+
+def _child(node: Any, key: str) -> Any:
+    return cast(dict[str, Any], node).get(key) if isinstance(node, dict) else None
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
