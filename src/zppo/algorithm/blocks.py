@@ -81,6 +81,6 @@ def _last_block(text: str, tag: str) -> str | None:
     reply = text.rpartition("</think>")[2]
     if "<think>" in reply:  # cut off while thinking: what looks like a reply is a draft
         return None
-    _, opened, tail = reply.rpartition(f"<{tag}>")
-    content, closed, _ = tail.partition(f"</{tag}>")
+    body, closed, _ = reply.rpartition(f"</{tag}>")
+    _, opened, content = body.rpartition(f"<{tag}>")
     return content.strip() or None if opened and closed else None
