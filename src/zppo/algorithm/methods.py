@@ -1,0 +1,60 @@
+"""The methods this library compares, as switches of one training step (method section 5).
+
+All of them share the data, the student, the sampling, the optimiser and the loss. They differ in
+which groups enter the gradient, and that is all this table says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zppo.config import MethodName
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What one method adds to the plain rollouts of GRPO.
+
+    replay  questions from the prompt replay buffer are visited again, on top of the new ones.
+    bcq     hard questions also get a prompt with one right and one wrong candidate.
+    ncq     hard questions also get a prompt with their wrong rollouts.
+    hint    hard questions also get a prompt with a teacher's answer-free hint.
+    prefix  hard questions also get rollouts that start from a correct teacher rollout, cut short;
+            the forced tokens are context, no loss reaches them.
+    inject  in all-wrong groups a correct teacher response takes a rollout's place. The one method
+            whose gradient holds tokens the student did not sample: the naive baseline of fig. 1.
+    """
+
+    name: MethodName
+    replay: bool = False
+    bcq: bool = False
+    ncq: bool = False
+    hint: bool = False
+    prefix: bool = False
+    inject: bool = False
+
+    @property
+    def needs_teacher_samples(self) -> bool:
+        """Whether the teacher answers hard questions. NCQ alone only asks it to compress."""
+        return self.bcq or self.hint or self.prefix or self.inject
+
+    @property
+    def reformulates(self) -> bool:
+        """Whether hard questions get prompts, and so groups, beside the plain one."""
+        return self.bcq or self.ncq or self.hint or self.prefix
+
+
+METHODS: dict[MethodName, Method] = {
+    method.name: method
+    for method in (
+        Method("grpo"),
+        Method("grpo+replay", replay=True),
+        Method("grpo+bcq+ncq", bcq=True, ncq=True),
+        Method("grpo+replay+bcq", replay=True, bcq=True),
+        Method("grpo+replay+ncq", replay=True, ncq=True),
+        Method("zppo", replay=True, bcq=True, ncq=True),
+        Method("grpo+replay+hint", replay=True, hint=True),
+        Method("grpo+replay+prefix", replay=True, prefix=True),
+        Method("grpo+replay+inject", replay=True, inject=True),
+    )
+}
