@@ -1,0 +1,18 @@
+"""Questions and their media: reading, checking, ordering. Importable without torch."""
+
+from zppo.data.filters import filter_by_length
+from zppo.data.media import load_frames, load_image
+from zppo.data.order import PromptOrder
+from zppo.data.rows import Dataset, load_questions
+from zppo.data.skips import Skip, SkipReport
+
+__all__ = [
+    "Dataset",
+    "PromptOrder",
+    "Skip",
+    "SkipReport",
+    "filter_by_length",
+    "load_frames",
+    "load_image",
+    "load_questions",
+]
