@@ -1,0 +1,1 @@
+"""Runs: what happens around the training step, and everything a run leaves on disk."""
