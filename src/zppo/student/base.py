@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from zppo.config import EvaluationConfig, RolloutConfig
 from zppo.types import Group, Prompt, Response, UpdateStats
 
 #: Responses of some prompts, by the prompt's position in the request.
@@ -22,11 +23,16 @@ class Student(Protocol):
     """
 
     def rollout(
-        self, prompts: Sequence[Prompt], n: int, seed: Sequence[int]
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        seed: Sequence[int],
+        sampling: RolloutConfig | EvaluationConfig | None = None,
     ) -> AsyncIterator[RolloutChunk]:
         """Sample `n` responses a prompt. Yields chunks as they finish, so that the caller can
         grade them and ask the teacher while the rest still samples. Every prompt index appears
-        in exactly one chunk. Which prompts share a chunk depends on the prompts alone."""
+        in exactly one chunk. Which prompts share a chunk depends on the prompts alone.
+        `sampling` replaces the training config's, for evaluation."""
         ...
 
     async def update(

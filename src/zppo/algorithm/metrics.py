@@ -1,0 +1,143 @@
+"""What a step reports: the curves of method section 10 that can be read off one step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zppo.algorithm.buffer import BufferUpdate, PromptReplayBuffer
+from zppo.types import (
+    Group,
+    GroupKind,
+    GroupOutcome,
+    Reformulation,
+    RolloutStatus,
+    TeacherRollout,
+    UpdateStats,
+)
+
+
+def step_metrics(
+    groups: Sequence[Group],
+    advantages: np.ndarray,
+    teacher_rollouts: Mapping[str, Sequence[TeacherRollout]],
+    built: Sequence[Reformulation],
+    chosen: Sequence[Reformulation],
+    stats: UpdateStats,
+    buffer: PromptReplayBuffer,
+    changes: BufferUpdate | None,
+) -> dict[str, Any]:
+    """Scalars by `section/name`, and small tables for the buffer's make-up."""
+    return (
+        _accuracy(groups)
+        | _composition(groups)
+        | _rollouts(groups, advantages)
+        | _reformulations(built, chosen)
+        | _teacher(teacher_rollouts)
+        | _buffer(buffer, changes)
+        | {f"update/{k}": v for k, v in stats.metrics.items()}
+        | {"update/count": stats.updates}
+    )
+
+
+def _accuracy(groups: Sequence[Group]) -> dict[str, float]:
+    """Mean reward by kind of prompt, the student's own rollouts only; for plain groups also by
+    origin (new or replayed)."""
+    metrics: dict[str, float] = {}
+    for kind in GroupKind:
+        of_kind = [g for g in groups if g.kind is kind]
+        if of_kind:
+            metrics[f"accuracy/{kind}"] = _own_accuracy(of_kind)
+    for name, replayed in (("new", False), ("replayed", True)):
+        some = [g for g in groups if g.kind is GroupKind.PLAIN and g.replayed is replayed]
+        if some:
+            metrics[f"accuracy/plain_{name}"] = _own_accuracy(some)
+    return metrics
+
+
+def _own_accuracy(groups: Sequence[Group]) -> float:
+    return float(np.mean([r.reward for g in groups for r in g.rollouts if not r.injected]))
+
+
+def _composition(groups: Sequence[Group]) -> dict[str, float]:
+    """Groups by kind, and by outcome within each kind; `trivial` is the share without gradient."""
+    metrics: dict[str, float] = {"groups/total": len(groups)}
+    for kind in GroupKind:
+        outcomes = Counter(g.outcome for g in groups if g.kind is kind)
+        if total := outcomes.total():
+            metrics[f"groups/{kind}"] = total
+            for outcome in GroupOutcome:
+                metrics[f"groups/{kind}/{outcome}"] = outcomes[outcome]
+    mixed = sum(g.outcome is GroupOutcome.MIXED for g in groups)
+    return metrics | {"groups/trivial_share": 1.0 - mixed / len(groups)}
+
+
+def _rollouts(groups: Sequence[Group], advantages: np.ndarray) -> dict[str, float]:
+    rollouts = [r for g in groups for r in g.rollouts]
+    lengths = [len(r.response.token_ids) for r in rollouts]
+    own = [
+        r.response.logprobs
+        for g in groups
+        for r in g.rollouts
+        if g.kind is GroupKind.PLAIN and not r.injected and r.response.logprobs is not None
+    ]
+    statuses = Counter(r.status for r in rollouts)
+    metrics = {
+        "rollouts/total": len(rollouts),
+        "rollouts/positive_advantage_share": float(np.mean(advantages > 0)),
+        "rollouts/unfinished_share": float(np.mean([not r.response.finished for r in rollouts])),
+        "tokens/response_mean": float(np.mean(lengths)),
+        "tokens/response_max": max(lengths),
+        "tokens/sampled": sum(lengths),
+    }
+    if own:
+        # The mean of -log p over sampled tokens estimates the policy's entropy per token without
+        # bias where nothing truncates the distribution, and costs nothing.
+        metrics["policy/entropy"] = float(-np.concatenate(own).mean())
+    return metrics | {f"status/{status}": statuses[status] for status in RolloutStatus}
+
+
+def _reformulations(
+    built: Sequence[Reformulation], chosen: Sequence[Reformulation]
+) -> dict[str, Any]:
+    skipped = Counter(r.skipped for r in built if r.prompt is None)
+    metrics: dict[str, Any] = {
+        "zone/reformulated": len(chosen),
+        "zone/skipped": skipped.total(),
+    }
+    return metrics | ({"zone/skipped_reasons": dict(skipped)} if skipped else {})
+
+
+def _teacher(teacher_rollouts: Mapping[str, Sequence[TeacherRollout]]) -> dict[str, float]:
+    if not teacher_rollouts:
+        return {}
+    correct = [[t.correct for t in ts] for ts in teacher_rollouts.values()]
+    flat = [c for cs in correct for c in cs]
+    return {
+        "teacher/questions": len(correct),
+        "teacher/solved_share": float(np.mean([any(cs) for cs in correct])),
+        "teacher/accuracy": float(np.mean(flat)) if flat else 0.0,
+        "teacher/unanswered": sum(not cs for cs in correct),
+    }
+
+
+def _buffer(buffer: PromptReplayBuffer, changes: BufferUpdate | None) -> dict[str, Any]:
+    if changes is None:
+        return {}
+    left = [changes.left[i] for i in changes.graduated]
+    return {
+        "buffer/size": len(buffer),
+        "buffer/admitted": len(changes.admitted),
+        "buffer/graduated": len(changes.graduated),
+        "buffer/evicted": len(changes.evicted),
+        "buffer/composition": {f"{k:.3f}": v for k, v in buffer.composition().items()},
+        "buffer/graduated_from": _counts(f"{e.accuracy_at_admission:.3f}" for e in left),
+        "buffer/graduated_visits": _counts(str(e.visits) for e in left),
+    }
+
+
+def _counts(keys: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(keys).items()))

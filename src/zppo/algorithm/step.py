@@ -1,0 +1,311 @@
+"""One training step: Algorithm 1 of the paper, written against Student, Teacher and Grader.
+
+All randomness is derived from (seed, step, purpose), so the same step gives the same result in a
+resumed run, and no generator has a state to save.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zppo.algorithm.advantage import two_step_advantages
+from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.methods import Method
+from zppo.algorithm.metrics import step_metrics
+from zppo.algorithm.prompts import Templates
+from zppo.algorithm.reformulate import question_rng, reformulate
+from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
+from zppo.config import Config, EvaluationConfig, RolloutConfig
+from zppo.rewards import Grader
+from zppo.student.base import Student
+from zppo.teacher.base import Teacher
+from zppo.types import (
+    Group,
+    GroupKind,
+    GroupOutcome,
+    Prompt,
+    Question,
+    Reformulation,
+    Response,
+    Rollout,
+    StepResult,
+    TeacherRollout,
+)
+
+#: Called as (phase, done, total) while a step runs.
+Progress = Callable[[str, int, int], None]
+
+# Streams of randomness within a step.
+_REPLAY, _PLAIN, _TEACHER, _ZONE, _REFORMULATED, _UPDATE = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class StepParts:
+    """Everything a step works with, built once a run."""
+
+    config: Config
+    method: Method
+    student: Student
+    teacher: Teacher | None
+    grader: Grader
+    templates: Templates
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """The default: say nothing."""
+
+
+async def training_step(
+    step: int,
+    new: Sequence[Question],
+    buffer: PromptReplayBuffer,
+    parts: StepParts,
+    progress: Progress = no_progress,
+) -> StepResult:
+    """Run Algorithm 1 once on X_new = `new`; changes the student and the buffer.
+
+    Raises `RunError` when a loss or gradient is not finite, before the optimiser moves.
+    """
+    config, method, student = parts.config.algorithm, parts.method, parts.student
+    seed = parts.config.seed
+    timers = _Timers()
+
+    # 1. Plain rollouts on X = X_new + X_replay, and 2. teacher rollouts on the hard ones, which
+    #    start as soon as a question is known to be hard.
+    rng = np.random.default_rng([seed, step, _REPLAY])
+    n_replay = replay_size(config.rho_replay, len(new), len(buffer)) if method.replay else 0
+    replayed = buffer.sample(n_replay, rng, exclude={q.id for q in new})
+    with timers("plain"):
+        plain, teacher_rollouts = await _plain_phase(step, new, replayed, parts, timers, progress)
+
+    # 3. Pre-cap: the hardest questions, at most rho_aug * |X_new|.
+    cap = share_of(config.rho_aug, len(new)) if method.reformulates else 0
+    hard = [g for g in plain if is_hard(g.accuracy, config.hard_threshold)]
+    kept = pre_cap(hard, cap, np.random.default_rng([seed, step, _ZONE]))
+
+    # 4. Reformulate, and 5. post-cap: BCQ before NCQ, hardest first.
+    with timers("reformulate"):
+        built = await _reformulate_up_to(cap, kept, teacher_rollouts, step, parts, progress)
+    chosen = post_cap(kept, built, cap)
+    with timers("reformulated"):
+        reformulated = await sample_and_grade(
+            [r.prompt for r in chosen if r.prompt],
+            config.group_size,
+            (seed, step, _REFORMULATED),
+            parts,
+            lambda done, total: progress("reformulated", done, total),
+        )
+
+    # 6. Update: plain, BCQ and NCQ rollouts of a question are separate groups.
+    if method.inject:
+        plain = [_inject(g, teacher_rollouts, step, parts) for g in plain]
+    groups = [*plain, *reformulated]
+    advantages = two_step_advantages(
+        [r.reward for g in groups for r in g.rollouts],
+        [i for i, g in enumerate(groups) for _ in g.rollouts],
+        normalize=config.normalize,
+    )
+    progress("update", 0, 1)
+    with timers("update"):
+        await student.release()
+        stats = await student.update(
+            groups, advantages, parts.config.optimizer.updates_per_step, (seed, step, _UPDATE)
+        )
+        await student.publish()
+    progress("update", 1, 1)
+
+    # The buffer moves by plain accuracy alone.
+    changes = None
+    if method.replay:
+        questions = [g.question for g in plain]
+        accuracies = [_plain_accuracy(g) for g in plain]
+        changes = buffer.update(questions, accuracies, step=step)
+    metrics = step_metrics(
+        groups, advantages, teacher_rollouts, built, chosen, stats, buffer, changes
+    )
+    return StepResult(
+        step, tuple(groups), advantages, teacher_rollouts, tuple(built), metrics | timers.metrics()
+    )
+
+
+async def sample_and_grade(
+    prompts: Sequence[Prompt],
+    n: int,
+    seed: Sequence[int],
+    parts: StepParts,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    sampling: RolloutConfig | EvaluationConfig | None = None,
+) -> list[Group]:
+    """Roll out and grade `n` responses to each prompt, in order."""
+    groups: dict[int, Group] = {}
+    if not prompts:
+        return []
+    async for chunk in parts.student.rollout(prompts, n, seed, sampling):
+        groups |= await _grade(
+            {i: (prompts[i], responses) for i, responses in chunk.items()}, parts
+        )
+        progress(len(groups), len(prompts))
+    return [groups[i] for i in range(len(prompts))]
+
+
+# -- steps 1 and 2 ------------------------------------------------------------------------------
+
+
+async def _plain_phase(
+    step: int,
+    new: Sequence[Question],
+    replayed: Sequence[Question],
+    parts: StepParts,
+    timers: _Timers,
+    progress: Progress,
+) -> tuple[list[Group], dict[str, tuple[TeacherRollout, ...]]]:
+    questions = [*new, *replayed]
+    prompts = [Prompt(q, GroupKind.PLAIN, parts.templates.plain(q)) for q in questions]
+    seed = parts.config.seed
+    groups: dict[int, Group] = {}
+    asked: list[asyncio.Task[dict[str, tuple[TeacherRollout, ...]]]] = []
+    progress("plain", 0, len(prompts))
+    async with asyncio.TaskGroup() as tasks:
+        async for chunk in parts.student.rollout(
+            prompts, parts.config.algorithm.group_size, (seed, step, _PLAIN)
+        ):
+            graded = await _grade({i: (prompts[i], r) for i, r in chunk.items()}, parts)
+            groups |= graded
+            progress("plain", len(groups), len(prompts))
+            hard = [
+                g.question
+                for g in graded.values()
+                if is_hard(g.accuracy, parts.config.algorithm.hard_threshold)
+            ]
+            if hard and parts.method.needs_teacher_samples:
+                # The chunk's number is part of the seed, not the time at which it was ready.
+                asked.append(tasks.create_task(_ask_teacher(hard, step, len(asked), parts)))
+    answers = {k: v for task in asked for k, v in task.result().items()}
+    in_order = [replace(groups[i], replayed=i >= len(new)) for i in range(len(prompts))]
+    return in_order, answers
+
+
+async def _ask_teacher(
+    questions: Sequence[Question], step: int, chunk: int, parts: StepParts
+) -> dict[str, tuple[TeacherRollout, ...]]:
+    """Step 2: G_T fresh teacher rollouts on each hard question, scored by the same reward."""
+    assert parts.teacher is not None, "config validation requires a teacher here"
+    answers = await parts.teacher.sample(
+        [(q, parts.templates.teacher_prompt(q)) for q in questions],
+        parts.config.algorithm.teacher_samples,
+        (parts.config.seed, step, _TEACHER, chunk),
+    )
+    flat = [(q, _as_text(t)) for q, texts in zip(questions, answers, strict=True) for t in texts]
+    grades = iter(await parts.grader.grade(flat))
+    return {
+        q.id: tuple(
+            TeacherRollout(t, (grade := next(grades)).correct, grade.extracted) for t in texts
+        )
+        for q, texts in zip(questions, answers, strict=True)
+    }
+
+
+async def _grade(
+    items: dict[int, tuple[Prompt, tuple[Response, ...]]], parts: StepParts
+) -> dict[int, Group]:
+    flat = [(p.question, r) for p, responses in items.values() for r in responses]
+    grades = iter(await parts.grader.grade(flat))
+    groups: dict[int, Group] = {}
+    for index, (prompt, responses) in items.items():
+        rollouts: list[Rollout] = []
+        for response in responses:
+            grade = next(grades)
+            rollouts.append(Rollout(response, float(grade.correct), grade.status, grade.extracted))
+        groups[index] = Group(prompt, tuple(rollouts))
+    return groups
+
+
+def _as_text(text: str) -> Response:
+    return Response(np.empty(0, dtype=np.int64), None, text, True)
+
+
+# -- steps 4 and 5 ------------------------------------------------------------------------------
+
+
+async def _reformulate_up_to(
+    cap: int,
+    kept: Sequence[Group],
+    teacher_rollouts: dict[str, tuple[TeacherRollout, ...]],
+    step: int,
+    parts: StepParts,
+    progress: Progress,
+) -> list[Reformulation]:
+    """Reformulate `kept` from the hardest on until the post-cap must be full.
+
+    The post-cap walks in the same order, so it chooses what it would have chosen from all of
+    them, and no teacher call is spent on a prompt that cannot be used.
+    """
+    built: list[Reformulation] = []
+    ready, position = 0, 0
+    while ready < cap and position < len(kept):
+        progress("reformulate", ready, cap)
+        # No question fills more than two slots.
+        wave = kept[position : position + max(1, (cap - ready) // 2)]
+        built += await reformulate(wave, teacher_rollouts, step, parts)
+        position += len(wave)
+        ready = sum(r.prompt is not None for r in built)
+    return built
+
+
+# -- step 6 -------------------------------------------------------------------------------------
+
+
+def _inject(
+    group: Group,
+    teacher_rollouts: dict[str, tuple[TeacherRollout, ...]],
+    step: int,
+    parts: StepParts,
+) -> Group:
+    """The naive baseline: a correct teacher response in place of one rollout of an all-wrong
+    group, learnt from as if the student had sampled it."""
+    right = [t for t in teacher_rollouts.get(group.question.id, ()) if t.correct]
+    if group.outcome is not GroupOutcome.ALL_WRONG or not right:
+        return group
+    rng = question_rng(parts.config.seed, step, group.question.id, "inject")
+    chosen = right[rng.integers(len(right))]
+    place = int(rng.integers(len(group.rollouts)))
+    rollout = replace(
+        group.rollouts[place],
+        response=parts.student.as_response(chosen.text),
+        reward=1.0,
+        extracted=chosen.extracted,
+        injected=True,
+    )
+    rollouts = (*group.rollouts[:place], rollout, *group.rollouts[place + 1 :])
+    return replace(group, rollouts=rollouts)
+
+
+def _plain_accuracy(group: Group) -> float:
+    """r_mean(x) of the student's own rollouts."""
+    own = [r.reward for r in group.rollouts if not r.injected]
+    return sum(own) / len(group.rollouts)
+
+
+class _Timers:
+    """Seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Generator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def metrics(self) -> dict[str, float]:
+        total = sum(self.seconds.values())
+        return {f"time/{k}": v for k, v in self.seconds.items()} | {"time/step": total}

@@ -1,0 +1,109 @@
+"""Which rollouts go into which mini-batch and micro-batch of an update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zppo.types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rollouts of one group that run together: `rows` index into `group.rollouts`,
+    `first` is the flat index of the group's first rollout in the step."""
+
+    group: int
+    rows: tuple[int, ...]
+    first: int
+
+    @property
+    def flat(self) -> list[int]:
+        """Positions of the rows in the step's flat order of rollouts."""
+        return [self.first + r for r in self.rows]
+
+
+def mini_batches(
+    groups: Sequence[Group], updates: int, rng: np.random.Generator
+) -> list[list[Piece]]:
+    """Split a step's rollouts into exactly `updates` mini-batches of nearly equal size.
+
+    Groups are shuffled and stay whole while there is at least one for each update; otherwise
+    single rollouts are dealt out, so any number of groups works. Raises `ValueError` when there
+    are fewer rollouts than updates.
+    """
+    firsts = np.concatenate([[0], np.cumsum([len(g.rollouts) for g in groups])]).astype(int)
+    if firsts[-1] < updates:
+        raise ValueError(f"{firsts[-1]} rollouts cannot make {updates} mini-batches")
+    if len(groups) >= updates:
+        order = rng.permutation(len(groups))
+        return [
+            [Piece(int(g), tuple(range(len(groups[g].rollouts))), int(firsts[g])) for g in part]
+            for part in np.array_split(order, updates)
+        ]
+    owner = np.repeat(np.arange(len(groups)), np.diff(firsts))
+    batches: list[list[Piece]] = []
+    for part in np.array_split(rng.permutation(len(owner)), updates):
+        pieces = []
+        for g in np.unique(owner[part]):
+            rows = sorted(int(i) - int(firsts[g]) for i in part[owner[part] == g])
+            pieces.append(Piece(int(g), tuple(rows), int(firsts[g])))
+        batches.append(pieces)
+    return batches
+
+
+def with_gradient(pieces: Sequence[Piece], advantages: np.ndarray) -> list[Piece]:
+    """Leave out rollouts whose advantage is exactly zero: with no KL and no entropy term they add
+    nothing to the gradient. Their tokens stay in the denominator, which the caller takes from the
+    whole mini-batch."""
+    kept = (
+        Piece(p.group, tuple(r for r in p.rows if advantages[p.first + r] != 0.0), p.first)
+        for p in pieces
+    )
+    return [p for p in kept if p.rows]
+
+
+def micro_batches(
+    pieces: Sequence[Piece],
+    prompt_tokens: Sequence[int],
+    response_tokens: Sequence[int],
+    budget: int,
+    share_prompt: bool,
+) -> list[list[Piece]]:
+    """Pack pieces under a budget of padded tokens.
+
+    `prompt_tokens` has one entry a group, `response_tokens` one a rollout (flat order). A prompt
+    counts once a piece when it is shared, once a row otherwise. A piece over the budget is split
+    by rows; a single row over the budget runs alone.
+    """
+
+    def cost(batch: Sequence[Piece]) -> int:
+        rows = sum(len(p.rows) for p in batch)
+        prompt = max(prompt_tokens[p.group] for p in batch)
+        response = max(response_tokens[i] for p in batch for i in p.flat)
+        return prompt * (len(batch) if share_prompt else rows) + response * rows
+
+    fitting: list[Piece] = []
+    for piece in pieces:
+        # Rows of like length together, so that a split piece pads little.
+        rows = sorted(piece.rows, key=lambda r: response_tokens[piece.first + r])
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if (
+                end - start > 1
+                and cost([Piece(piece.group, tuple(rows[start:end]), piece.first)]) > budget
+            ):
+                fitting.append(Piece(piece.group, tuple(rows[start : end - 1]), piece.first))
+                start = end - 1
+        fitting.append(Piece(piece.group, tuple(rows[start:]), piece.first))
+
+    fitting.sort(key=lambda p: (max(response_tokens[i] for i in p.flat), prompt_tokens[p.group]))
+    batches: list[list[Piece]] = []
+    for piece in fitting:
+        if batches and cost([*batches[-1], piece]) <= budget:
+            batches[-1].append(piece)
+        else:
+            batches.append([piece])
+    return batches

@@ -1,0 +1,218 @@
+"""Prompt-once forward: each prompt runs once, with gradients, and its responses branch off.
+
+A group is one prompt and G responses. The prompt's pass fills a cache whose tensors keep their
+graph; the cache is expanded to one row a response; the responses run on it. Back-propagation sums
+the G branches into the prompt by itself. The result is the same as that of plain
+`[prompt | response]` rows, at a G-th of the prompt's cost.
+
+The two kinds of cache layers here never write to a tensor in place (transformers' linear-attention
+layer does, which breaks autograd) and give the same answer however often they are called (so that
+activation checkpointing may repeat a layer).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    LinearAttentionLayer,
+)
+
+from zppo.errors import ModelError
+from zppo.student.inputs import PromptBatch
+
+
+class _PromptAttention(DynamicLayer):
+    """Keeps the prompt's keys and values, (B, heads, P, D) each."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any):
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.kept = (key_states, value_states)
+        return key_states, value_states
+
+    # The pass starts from nothing, also when a checkpoint repeats it.
+    def get_seq_length(self) -> int:
+        return 0
+
+
+class _BranchAttention(DynamicLayer):
+    """Serves the expanded prompt, (rows, heads, P, D), to the response pass; stores nothing."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any):
+        return (
+            torch.cat([self.keys, key_states], dim=-2),
+            torch.cat([self.values, value_states], dim=-2),
+        )
+
+
+class _PromptLinear(LinearAttentionLayer):
+    """Keeps the convolution and recurrent states at the prompt's end.
+
+    `has_previous_state` stays False, so the layer always starts from zero states.
+    """
+
+    def update_conv_state(
+        self,
+        conv_states: Tensor,
+        state_idx: int = 0,
+        conv_kernel_size: int | None = None,
+        **_: Any,
+    ) -> Tensor:
+        kernel = conv_kernel_size or conv_states.shape[-1]
+        missing = kernel - conv_states.shape[-1]
+        padded = F.pad(conv_states, (missing, 0)) if missing > 0 else conv_states
+        self.conv_states[state_idx] = padded[..., -kernel:]
+        return padded
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, state_idx: int = 0, **_: Any
+    ) -> Tensor:
+        self.recurrent_states[state_idx] = recurrent_states
+        return recurrent_states
+
+
+class _BranchLinear(LinearAttentionLayer):
+    """Serves the prompt's states to the response pass; stores nothing."""
+
+    def __init__(self, prompt: _PromptLinear, rows: Tensor):
+        super().__init__(number_of_states=prompt.number_of_states)
+        for i in range(prompt.number_of_states):
+            conv, recurrent = prompt.conv_states[i], prompt.recurrent_states[i]
+            self.conv_states[i] = None if conv is None else conv.index_select(0, rows)
+            self.recurrent_states[i] = (
+                None if recurrent is None else recurrent.index_select(0, rows)
+            )
+            self.has_previous_state[i] = True
+
+    def update_conv_state(
+        self,
+        conv_states: Tensor,
+        state_idx: int = 0,
+        conv_kernel_size: int | None = None,
+        **_: Any,
+    ) -> Tensor:
+        kept = self.conv_states[state_idx]
+        assert kept is not None
+        return torch.cat([kept, conv_states], dim=-1)
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, state_idx: int = 0, **_: Any
+    ) -> Tensor:
+        return recurrent_states
+
+
+def can_share_prompt(config: Any) -> bool:
+    """Whether every layer of the model is one that `prompt_cache` knows."""
+    return all(type(x) in (DynamicLayer, LinearAttentionLayer) for x in _layers_of(config))
+
+
+def prompt_cache(config: Any) -> DynamicCache:
+    """An empty cache for the prompt pass. Raises `ModelError` for layers it does not know."""
+    layers: list[Any] = []
+    for layer in _layers_of(config):
+        if type(layer) is DynamicLayer:
+            layers.append(_PromptAttention())
+        elif type(layer) is LinearAttentionLayer:
+            layers.append(_PromptLinear(number_of_states=layer.number_of_states))
+        else:
+            raise ModelError(
+                f"`{config.model_type}` has a {type(layer).__name__}, which prompt-once training "
+                "does not know; set student.share_prompt=false."
+            )
+    cache = DynamicCache(config=config)
+    cache.layers = layers
+    return cache
+
+
+def branch_cache(prompt: Cache, rows: Tensor) -> Cache:
+    """The prompt's cache with one row a response; `rows` (R,) names each response's prompt."""
+    layers: list[Any] = []
+    for layer in prompt.layers:
+        if isinstance(layer, _PromptAttention):
+            keys, values = (x.index_select(0, rows) for x in layer.kept)
+            layers.append(_BranchAttention(keys, values))
+        else:
+            assert isinstance(layer, _PromptLinear)
+            layers.append(_BranchLinear(layer, rows))
+    return Cache(layers=layers)
+
+
+def _layers_of(config: Any) -> list[Any]:
+    return list(DynamicCache(config=config).layers)
+
+
+def response_hidden(
+    model: Any,
+    prompts: PromptBatch,
+    rows: Tensor,
+    responses: Tensor,
+    lengths: Tensor,
+    share_prompt: bool,
+) -> Tensor:
+    """Hidden states that predict each response token.
+
+    Args:
+        model: the decoder without its LM head.
+        prompts: B left-padded prompts.
+        rows: (R,) index of each response's prompt.
+        responses: (R, T) token ids, right-padded.
+        lengths: (R,) tokens of each response.
+        share_prompt: run each prompt once, or repeat it for every response (the plain form).
+
+    Returns:
+        (R, T, H); [r, t] predicts token t of response r. Positions past a response's length are
+        arbitrary.
+    """
+    if share_prompt:
+        return _shared(model, prompts, rows, responses, lengths)
+    return _plain(model, prompts.select(rows), responses, lengths)
+
+
+def _shared(
+    model: Any, prompts: PromptBatch, rows: Tensor, responses: Tensor, lengths: Tensor
+) -> Tensor:
+    cache = prompt_cache(model.config)
+    head = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True).last_hidden_state[
+        :, -1:
+    ]
+    first = head.index_select(0, rows)
+    inputs = responses[:, :-1]
+    if inputs.shape[1] == 0:
+        return first
+    # One token would take the models' single-step decoding path, which writes in place.
+    padding = max(0, 2 - inputs.shape[1])
+    inputs = F.pad(inputs, (0, padding))
+    steps = torch.arange(inputs.shape[1], device=inputs.device)
+    mask = torch.cat(
+        [prompts.mask.index_select(0, rows), (steps < lengths[:, None] - 1).long()], dim=1
+    )
+    rest = model(
+        input_ids=inputs,
+        attention_mask=mask,
+        position_ids=prompts.next_positions(rows, steps),
+        past_key_values=branch_cache(cache, rows),
+        use_cache=True,
+    ).last_hidden_state
+    return torch.cat([first, rest[:, : rest.shape[1] - padding]], dim=1)
+
+
+def _plain(model: Any, prompts: PromptBatch, responses: Tensor, lengths: Tensor) -> Tensor:
+    steps = torch.arange(responses.shape[1], device=responses.device)
+    inputs = prompts.followed_by(responses, (steps < lengths[:, None]).long())
+    hidden = model(**inputs, use_cache=False).last_hidden_state
+    return hidden[:, prompts.mask.shape[1] - 1 : -1]

@@ -1,0 +1,207 @@
+"""Group sampler: one prefill a prompt shared by its G responses, finished rows leave the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from zppo.config import EvaluationConfig, RolloutConfig
+from zppo.student.inputs import PromptBatch
+from zppo.student.losses import sampling_logits
+
+# Removing finished rows copies the cache once; below this share of live rows it has paid off.
+COMPACT_BELOW = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and the
+    penalties' neutral values are off. Penalties look at generated tokens only."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 12_288
+
+    @classmethod
+    def of(cls, config: RolloutConfig | EvaluationConfig) -> Sampling:
+        """The sampling part of a training or evaluation config."""
+        extra = (
+            {"min_p": config.min_p, "repetition_penalty": config.repetition_penalty}
+            if isinstance(config, RolloutConfig)
+            else {}
+        )
+        return cls(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            presence_penalty=config.presence_penalty,
+            max_tokens=config.max_response_tokens,
+            **extra,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledGroup:
+    """Token ids and log-probs of the G responses to one prompt; each pair has shape (R_g,)."""
+
+    token_ids: list[np.ndarray]
+    logprobs: list[np.ndarray]
+    finished: list[bool]
+
+
+@torch.no_grad()
+def sample_groups(
+    model: Any,
+    head: Callable[[Tensor], Tensor],
+    prompts: PromptBatch,
+    n: int,
+    sampling: Sampling,
+    stop_ids: Sequence[int],
+    banned: Sequence[int],
+    generator: torch.Generator,
+) -> list[SampledGroup]:
+    """Sample `n` responses for each of B prompts.
+
+    `model` is the decoder without its LM head. `banned` ids have probability zero. Log-probs are
+    natural logs under the distribution at `temperature` with banned ids removed, before top-k,
+    top-p, min-p and penalties; at temperature 0 they are those of temperature 1.
+    """
+    device = prompts.ids.device
+    B = len(prompts.ids)
+    cache: Any = DynamicCache(config=model.config)
+    out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
+    rows = torch.arange(B, device=device).repeat_interleave(n)
+    cache.reorder_cache(rows)
+    hidden = out.last_hidden_state[:, -1].index_select(0, rows)
+    mask = prompts.mask.index_select(0, rows)
+
+    limit = sampling.max_tokens
+    tokens_NT = torch.zeros(B * n, limit, dtype=torch.long, device=device)
+    logprobs_NT = torch.zeros(B * n, limit, device=device)
+    lengths = torch.full((B * n,), limit, device=device)
+    finished = torch.zeros(B * n, dtype=torch.bool, device=device)
+    stops = torch.tensor(sorted(stop_ids), device=device)
+    live = torch.arange(B * n, device=device)  # which response each batch row is
+    done = torch.zeros(B * n, dtype=torch.bool, device=device)  # rows that are only carried along
+    seen = _SeenTokens(sampling, B * n)
+
+    for step in range(limit):
+        logits = sampling_logits(head(hidden), sampling.temperature or 1.0, banned)
+        logprobs = logits.log_softmax(-1)
+        token = _draw(seen.penalise(logits), sampling, logprobs, generator)
+        seen.add(token)
+        now = live[~done]
+        tokens_NT[now, step] = token[~done]
+        logprobs_NT[now, step] = logprobs.gather(-1, token[:, None]).squeeze(-1)[~done]
+        stopped = torch.isin(token, stops) & ~done
+        lengths[live[stopped]] = step + 1
+        finished[live[stopped]] = True
+        done |= stopped
+        alive = len(done) - int(done.sum())
+        if alive == 0 or step == limit - 1:
+            break
+        if alive < COMPACT_BELOW * len(done):
+            keep = (~done).nonzero().squeeze(-1)
+            cache.reorder_cache(keep)
+            live, rows, mask, token = (x.index_select(0, keep) for x in (live, rows, mask, token))
+            seen.keep(keep)
+            done = torch.zeros(len(keep), dtype=torch.bool, device=device)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        hidden = model(
+            input_ids=token[:, None],
+            attention_mask=mask,
+            position_ids=prompts.next_positions(rows, torch.tensor([step], device=device)),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+
+    return _split(tokens_NT, logprobs_NT, lengths, finished, n)
+
+
+def _draw(
+    logits: Tensor, sampling: Sampling, logprobs: Tensor, generator: torch.Generator
+) -> Tensor:
+    if sampling.temperature == 0.0:
+        return logits.argmax(-1)
+    if logits is logprobs or not _truncates(sampling):
+        probs = logits.softmax(-1)
+    else:
+        probs = truncate(logits, sampling).softmax(-1)
+    return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
+
+
+def _truncates(sampling: Sampling) -> bool:
+    return sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
+
+
+def truncate(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Top-k, then top-p, then min-p, each on what the one before left; (N, V) to (N, V)."""
+    if 0 < sampling.top_k < logits.shape[-1]:
+        kth = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, float("-inf"))
+    if sampling.top_p < 1.0:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        probs = ordered.softmax(-1)
+        # A token stays while the mass before it is under top_p, so the first one always does.
+        drop = probs.cumsum(-1) - probs >= sampling.top_p
+        logits = logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))
+    if sampling.min_p > 0.0:
+        probs = logits.softmax(-1)
+        least = sampling.min_p * probs.amax(-1, keepdim=True)
+        logits = logits.masked_fill(probs < least, float("-inf"))
+    return logits
+
+
+class _SeenTokens:
+    """Which tokens each row has generated, kept only when a penalty needs it."""
+
+    def __init__(self, sampling: Sampling, rows: int):
+        self.presence = sampling.presence_penalty
+        self.repetition = sampling.repetition_penalty
+        self.rows = rows
+        self.active = self.presence != 0.0 or self.repetition != 1.0
+        self.seen: Tensor | None = None
+
+    def penalise(self, logits: Tensor) -> Tensor:
+        if not self.active:
+            return logits
+        if self.seen is None:
+            self.seen = torch.zeros_like(logits, dtype=torch.bool)
+        repeated = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
+        return torch.where(self.seen, repeated - self.presence, logits)
+
+    def add(self, token: Tensor) -> None:
+        if self.seen is not None:
+            self.seen.scatter_(-1, token[:, None], True)
+
+    def keep(self, rows: Tensor) -> None:
+        if self.seen is not None:
+            self.seen = self.seen.index_select(0, rows)
+
+
+def _split(
+    tokens_NT: Tensor, logprobs_NT: Tensor, lengths: Tensor, finished: Tensor, n: int
+) -> list[SampledGroup]:
+    tokens, logprobs = tokens_NT.cpu().numpy(), logprobs_NT.cpu().numpy()
+    length, ended = lengths.tolist(), finished.tolist()
+    groups: list[SampledGroup] = []
+    for start in range(0, len(length), n):
+        rows = range(start, start + n)
+        groups.append(
+            SampledGroup(
+                [tokens[r, : length[r]].copy() for r in rows],
+                [logprobs[r, : length[r]].copy() for r in rows],
+                [ended[r] for r in rows],
+            )
+        )
+    return groups

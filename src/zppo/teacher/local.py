@@ -1,0 +1,100 @@
+"""A frozen transformers model in this process as the teacher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from zppo.config import Config, LocalTeacherConfig
+from zppo.student.inputs import PromptEncoder
+from zppo.student.loading import LoadedModel, load_model
+from zppo.student.sampler import Sampling, sample_groups
+from zppo.teacher.base import TeacherRequest
+from zppo.types import GroupKind, Prompt, Question
+
+
+class LocalTeacher:
+    """Implements `zppo.teacher.base.Teacher`. Answers questions at the set temperature and text
+    tasks (compression, hints) greedily."""
+
+    def __init__(self, loaded: LoadedModel, config: Config, options: LocalTeacherConfig):
+        self.loaded, self.options = loaded, options
+        self.loaded.model.requires_grad_(False)
+        self.encoder = PromptEncoder(
+            loaded.tokenizer,
+            loaded.model,
+            loaded.image_processor,
+            video_fps=config.data.video_fps,
+            max_frames=config.data.max_frames,
+        )
+
+    @classmethod
+    def from_config(cls, config: Config) -> LocalTeacher:
+        """Load the teacher that `config.teacher` names. Raises `ModelError`."""
+        options = config.teacher
+        assert isinstance(options, LocalTeacherConfig)
+        return cls(load_model(options.model, options.device, options.dtype), config, options)
+
+    async def sample(
+        self, prompts: Sequence[tuple[Question, str]], n: int, seed: Sequence[int]
+    ) -> list[list[str]]:
+        """See `Teacher.sample`."""
+        rule = Sampling(
+            temperature=self.options.temperature,
+            top_p=self.options.top_p,
+            max_tokens=self.options.max_response_tokens,
+        )
+        asked = [Prompt(question, GroupKind.PLAIN, text) for question, text in prompts]
+        return await asyncio.to_thread(self._answer, asked, n, rule, seed)
+
+    async def complete(
+        self, requests: Sequence[TeacherRequest], seed: Sequence[int]
+    ) -> list[str | None]:
+        """See `Teacher.complete`."""
+        asked = [
+            # The response to work on is text; the question's media would not help compress it.
+            Prompt(Question(r.question.id, r.prompt, ""), GroupKind.PLAIN, r.prompt)
+            for r in requests
+        ]
+        if not asked:
+            return []
+        rule = Sampling(temperature=0.0, max_tokens=max(r.max_tokens for r in requests))
+        return [texts[0] for texts in await asyncio.to_thread(self._answer, asked, 1, rule, seed)]
+
+    def _answer(
+        self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: Sequence[int]
+    ) -> list[list[str]]:
+        torch.set_flush_denormal(True)
+        model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        encoded = [self.encoder.encode(p) for p in prompts]
+        generator = torch.Generator(device=self.loaded.device)
+        state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0]
+        generator.manual_seed(int(state))
+        answers: list[list[str]] = [[] for _ in prompts]
+        size = max(
+            1,
+            self.options.sampler_batch_tokens
+            // (n * (max((len(e) for e in encoded), default=1) + sampling.max_tokens)),
+        )
+        order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            groups = sample_groups(
+                model.base_model,
+                model.get_output_embeddings(),
+                self.encoder.collate([encoded[i] for i in batch], self.loaded.device),
+                n,
+                sampling,
+                self.loaded.stop_ids,
+                self.encoder.placeholder_ids,
+                generator,
+            )
+            for i, group in zip(batch, groups, strict=True):
+                answers[i] = [
+                    tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+                    for ids in group.token_ids
+                ]
+        return answers
