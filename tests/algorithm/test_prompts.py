@@ -61,6 +61,10 @@ def test_plain_is_the_question_and_the_closer_for_student_and_teacher():
     assert OURS.teacher_prompt(QUESTION) == OURS.plain(QUESTION)
 
 
+def test_signs_of_mathematics_are_not_escaped():
+    assert OURS.plain(Question("q", "1 < x & y > '2'", "a")).startswith("1 < x & y > '2'\n")
+
+
 def test_many_options_get_letters_beyond_z():
     lines = question_text(Question("q", "?", "a", options=("x",) * 28)).splitlines()
     assert [line.split(".")[0] for line in lines[25:]] == ["Y", "Z", "AA", "AB"]
@@ -175,9 +179,11 @@ def test_a_closer_of_ones_own_ends_every_student_prompt(tmp_path):
 
 def test_a_file_that_changes_later_changes_nothing(tmp_path):
     (tmp_path / "plain.j2").write_text("one {{ question }}")
+    (tmp_path / "hint.j2").write_text("{% include 'plain.j2' %} {{ hint }}")
     theirs = Templates.load(tmp_path)
     (tmp_path / "plain.j2").write_text("two {{ question }}")
     assert theirs.plain(QUESTION).startswith("one ")
+    assert theirs.hint(QUESTION, "h").startswith("one ")
 
 
 @pytest.mark.parametrize(

@@ -237,5 +237,7 @@ def _check_variables(tree: nodes.Template, name: str, path: str) -> None:
                 f"Template `{path}`, line {node.lineno}: unknown variable `{node.name}`; {hint}"
                 f"it may use {', '.join(sorted(known)) or 'none'}"
             )
+    if any(tree.find_all((nodes.Include, nodes.Extends))):
+        return  # the rest may stand in the other file
     if missing := sorted(known - used - _OPTIONAL.get(name, set())):
         raise ConfigError(f"Template `{path}` never uses {', '.join(f'`{m}`' for m in missing)}.")
