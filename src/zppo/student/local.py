@@ -157,6 +157,8 @@ class LocalStudent:
             denominator = sum(tokens[i] for piece in batch for i in piece.flat)
             self.optimizer.zero_grad()
             learning = with_gradient(batch, advantages)
+            if number == 0 and not learning:
+                self._measure_gap(totals, groups, batch[:1], responses)
             for micro, encoded in self._micro_batches(groups, learning, tokens):
                 logprobs, mask = self._logprobs(micro, encoded, responses)
                 rows = [i for piece in micro for i in piece.flat]
@@ -228,6 +230,20 @@ class LocalStudent:
             self.options.logprob_chunk_tokens,
         )
         return values.new_zeros(mask.shape).masked_scatter(mask, values), mask
+
+    @torch.no_grad()
+    def _measure_gap(
+        self,
+        totals: dict[str, float],
+        groups: Sequence[Group],
+        pieces: Sequence[Piece],
+        responses: Sequence[Response],
+    ) -> None:
+        """The sampler/trainer gap of a step whose first mini-batch needs no forward pass."""
+        tokens = [len(r.token_ids) for r in responses]
+        for micro, encoded in self._micro_batches(groups, pieces, tokens):
+            logprobs, mask = self._logprobs(micro, encoded, responses)
+            _add_gap(totals, logprobs, responses, [i for p in micro for i in p.flat], mask)
 
     @torch.no_grad()
     def _old_logprobs(

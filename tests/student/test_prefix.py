@@ -1,0 +1,76 @@
+"""Prompt-once training gives the log-probs and gradients of plain rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from zppo.student.batching import Piece
+from zppo.types import Response
+
+LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
+
+
+def logprobs_and_gradients(kind, share, lengths, *overrides):
+    student = tiny.student(kind, f"student.share_prompt={str(share).lower()}", *overrides)
+    student.model.train()
+    prompts = tiny.prompts(kind)
+    encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
+    rng = np.random.default_rng(0)
+    flat = [n for group in lengths for n in group]
+    responses = [Response(rng.integers(10, 200, n), None, "", True) for n in flat]
+    pieces, first = [], 0
+    for g, group in enumerate(lengths):
+        pieces.append(Piece(g, tuple(range(len(group))), first))
+        first += len(group)
+    values, mask = student._logprobs(pieces, encoded, responses)
+    weights = torch.linspace(-1, 1, int(mask.sum()))
+    (values[mask] * weights).sum().backward()
+    gradients = {
+        n: p.grad.clone() for n, p in student.model.named_parameters() if p.grad is not None
+    }
+    return values.detach()[mask], gradients
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm().clamp(min=1e-8))
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
+def test_shared_prompt_equals_plain_rows(kind):
+    shared, shared_grads = logprobs_and_gradients(kind, True, LENGTHS)
+    plain, plain_grads = logprobs_and_gradients(kind, False, LENGTHS)
+    torch.testing.assert_close(shared, plain, atol=2e-5, rtol=1e-5)
+    assert shared_grads.keys() == plain_grads.keys()
+    total = torch.cat([(shared_grads[n] - plain_grads[n]).flatten() for n in plain_grads]).norm()
+    norm = torch.cat([plain_grads[n].flatten() for n in plain_grads]).norm()
+    assert total / norm < 1e-4
+    if kind == "vlm":  # the vision tower learns through the shared prompt, too
+        vision = [n for n in plain_grads if "visual" in n]
+        assert vision and any(plain_grads[n].abs().max() > 0 for n in vision)
+        assert max(relative(shared_grads[n], plain_grads[n]) for n in vision) < 1e-2
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid"])
+@pytest.mark.parametrize("lengths", [[[1, 1], [1], [1]], [[2, 1], [2], [1]]])
+def test_very_short_responses(kind, lengths):
+    shared, shared_grads = logprobs_and_gradients(kind, True, lengths)
+    plain, plain_grads = logprobs_and_gradients(kind, False, lengths)
+    torch.testing.assert_close(shared, plain, atol=2e-5, rtol=1e-5)
+    for name, gradient in plain_grads.items():
+        torch.testing.assert_close(shared_grads[name], gradient, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
+@pytest.mark.parametrize("share", [True, False])
+def test_gradient_checkpointing_changes_nothing(kind, share):
+    expected, expected_grads = logprobs_and_gradients(kind, share, LENGTHS)
+    values, grads = logprobs_and_gradients(
+        kind, share, LENGTHS, "student.gradient_checkpointing=true"
+    )
+    torch.testing.assert_close(values, expected, atol=1e-6, rtol=1e-6)
+    assert grads.keys() == expected_grads.keys()
+    for name, gradient in expected_grads.items():
+        torch.testing.assert_close(grads[name], gradient, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,201 @@
+"""The group sampler against recomputed log-probs, transformers' generate and its warpers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from tests import tiny
+from zppo.config import RolloutConfig
+from zppo.student.batching import Piece
+from zppo.student.sampler import Sampling, _SeenTokens, sample_groups, truncate
+
+
+def roll(student, prompts, n, seed=(0,), sampling=None):
+    async def collect():
+        out = {}
+        async for chunk in student.rollout(prompts, n, seed, sampling):
+            assert not out.keys() & chunk.keys()
+            out |= chunk
+        return [out[i] for i in range(len(prompts))]
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
+def test_logprobs_equal_a_forward_pass_over_plain_rows(kind):
+    student = tiny.student(kind, "student.share_prompt=false")
+    prompts = tiny.prompts(kind)
+    groups = roll(student, prompts, 4)
+    encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
+    pieces = [Piece(g, (0, 1, 2, 3), 4 * g) for g in range(len(prompts))]
+    responses = [r for group in groups for r in group]
+    assert len({len(r.token_ids) for r in responses}) > 1 or kind != "vlm"
+    with torch.no_grad():
+        values, _ = student._logprobs(pieces, encoded, responses)
+    for row, response in enumerate(responses):
+        length = len(response.token_ids)
+        assert 1 <= length <= 12
+        np.testing.assert_allclose(values[row, :length], response.logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
+def test_greedy_equals_generate(kind):
+    student = tiny.student(kind)
+    prompts = tiny.prompts(kind)
+    for prompt in prompts:
+        batch = student.encoder.collate([student.encoder.encode(prompt)], "cpu")
+        inputs = batch.model_inputs()
+        inputs.pop("position_ids")
+        expected = student.model.generate(
+            **inputs, max_new_tokens=12, do_sample=False, suppress_tokens=student.banned or None
+        )[0, batch.ids.shape[1] :]
+        group = sample_groups(
+            student.decoder,
+            student.head,
+            batch,
+            2,
+            Sampling(temperature=0.0, max_tokens=12),
+            student.loaded.stop_ids,
+            student.banned,
+            torch.Generator(),
+        )[0]
+        for ids in group.token_ids:
+            assert ids.tolist() == expected[: len(ids)].tolist()
+
+
+def test_finished_rows_leave_and_the_rest_is_unharmed():
+    """A stop set so large that rows end at many different steps: every log-prob still matches."""
+    student = tiny.student("hybrid", "rollout.max_response_tokens=40", "student.share_prompt=false")
+    prompts = tiny.prompts("hybrid")
+    encoded = [student.encoder.encode(p) for p in prompts]
+    stops = list(range(0, len(tiny.tokenizer()), 12))
+    groups = sample_groups(
+        student.decoder,
+        student.head,
+        student.encoder.collate(encoded, "cpu"),
+        8,
+        Sampling(max_tokens=40),
+        stops,
+        [],
+        torch.Generator().manual_seed(3),
+    )
+    lengths = [len(ids) for g in groups for ids in g.token_ids]
+    assert len(set(lengths)) > 5
+    for g in groups:
+        for ids, finished in zip(g.token_ids, g.finished, strict=True):
+            assert finished == (ids[-1] in stops)
+            assert not set(ids[:-1].tolist()) & set(stops)
+            assert finished or len(ids) == 40
+    from zppo.types import Response
+
+    responses = [
+        Response(i, lp, "", True)
+        for g in groups
+        for i, lp in zip(g.token_ids, g.logprobs, strict=True)
+    ]
+    pieces = [Piece(g, tuple(range(8)), 8 * g) for g in range(3)]
+    with torch.no_grad():
+        values, _ = student._logprobs(pieces, dict(enumerate(encoded)), responses)
+    for row, response in enumerate(responses):
+        np.testing.assert_allclose(
+            values[row, : len(response.token_ids)], response.logprobs, atol=1e-4
+        )
+
+
+def test_samples_follow_the_model_distribution():
+    student = tiny.student("llama")
+    batch = student.encoder.collate([student.encoder.encode(tiny.prompts("llama")[0])], "cpu")
+    groups = sample_groups(
+        student.decoder, student.head, batch, 20_000, Sampling(max_tokens=1), [], [],
+        torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    with torch.no_grad():
+        hidden = student.decoder(**batch.model_inputs()).last_hidden_state[:, -1]
+        probs = student.head(hidden).softmax(-1)[0].numpy()
+    counts = np.bincount([int(i[0]) for i in groups[0].token_ids], minlength=len(probs))
+    top = np.argsort(-probs)[:20]
+    expected = probs[top] * 20_000
+    assert np.all(np.abs(counts[top] - expected) < 5 * np.sqrt(expected) + 5)
+
+
+def test_placeholders_are_never_sampled():
+    student = tiny.student("vlm", "rollout.max_response_tokens=64")
+    banned = set(student.banned)
+    vocab = tiny.tokenizer().get_vocab()
+    assert {vocab["<|image_pad|>"], vocab["<|video_pad|>"]} <= banned
+    with torch.no_grad():  # make the model long for them
+        student.head.weight[list(banned)] = student.head.weight.abs().max() * 10
+    for group in roll(student, tiny.prompts("vlm"), 8):
+        for response in group:
+            assert not banned & set(response.token_ids.tolist())
+            assert np.isfinite(response.logprobs).all()
+
+
+def test_seeds_decide_everything():
+    prompts = tiny.prompts("llama")
+    one, two, other = (
+        [r.token_ids.tolist() for g in roll(tiny.student("llama"), prompts, 3, seed) for r in g]
+        for seed in ((0, 1), (0, 1), (0, 2))
+    )
+    assert one == two
+    assert one != other
+
+
+def test_budget_splits_prompts_into_chunks_without_losing_any():
+    student = tiny.student("llama", "student.sampler_batch_tokens=200")
+
+    async def sizes():
+        return [len(c) async for c in student.rollout(tiny.prompts("llama"), 4, (0,))]
+
+    assert len(asyncio.run(sizes())) > 1
+    assert len(roll(student, tiny.prompts("llama"), 4)) == 3
+
+
+@pytest.mark.parametrize(
+    "sampling, warper",
+    [
+        (Sampling(top_k=5), TopKLogitsWarper(5)),
+        (Sampling(top_p=0.7), TopPLogitsWarper(0.7)),
+        (Sampling(min_p=0.2), MinPLogitsWarper(0.2)),
+    ],
+)
+def test_truncation_equals_transformers(sampling, warper):
+    logits = torch.randn(64, 50, generator=torch.Generator().manual_seed(0)) * 2
+    ours = truncate(logits, sampling)
+    theirs = warper(torch.zeros(64, 0, dtype=torch.long), logits)
+    assert torch.equal(ours.isinf(), theirs.isinf())
+
+
+def test_penalties_look_at_generated_tokens():
+    logits = torch.tensor([[2.0, -1.0, 0.5]])
+    seen = _SeenTokens(Sampling(presence_penalty=1.5, repetition_penalty=2.0), 1)
+    torch.testing.assert_close(seen.penalise(logits), logits)
+    seen.add(torch.tensor([0]))
+    seen.add(torch.tensor([1]))
+    torch.testing.assert_close(seen.penalise(logits), torch.tensor([[-0.5, -3.5, 0.5]]))
+    repeated = RepetitionPenaltyLogitsProcessor(2.0)(torch.tensor([[0, 1]]), logits)
+    only = _SeenTokens(Sampling(repetition_penalty=2.0), 1)
+    only.penalise(logits)
+    only.add(torch.tensor([0]))
+    only.add(torch.tensor([1]))
+    torch.testing.assert_close(only.penalise(logits), repeated)
+
+
+def test_sampling_override_is_used():
+    student = tiny.student("llama")
+    short = RolloutConfig(max_response_tokens=2)
+    assert all(
+        len(r.token_ids) <= 2
+        for g in roll(student, tiny.prompts("llama"), 2, (0,), short)
+        for r in g
+    )
