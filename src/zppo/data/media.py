@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zppo.errors import DataError
 from zppo.types import Media
@@ -21,7 +21,7 @@ from zppo.types import Media
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 MAX_PIXELS = 80_000_000  # an image or a video frame beyond it is refused before it is decoded
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")  # none that runs another program
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that runs another program
 
 
 def load_image(part: str | bytes, name: str = "") -> Image.Image:
@@ -77,6 +77,8 @@ def open_image(part: str | bytes, name: str) -> Iterator[Image.Image]:
         image = Image.open(source, formats=_FORMATS)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{name}: not an image ({', '.join(_FORMATS)} are read)") from None
     except Exception as error:  # see load_image
         raise DataError(f"{name}: not a readable image: {error}") from None
     with image:
@@ -102,6 +104,8 @@ def open_video(part: str | bytes) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise DataError(f"{name}: holds no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(f"{name}: no decoder for its video stream")
             if stream.width * stream.height > MAX_PIXELS:
                 raise DataError(f"{name}: frames of {stream.width} x {stream.height} pixels")
             yield container, stream
