@@ -1,34 +1,96 @@
-"""Whether two short answers say the same thing."""
+r"""Whether a boxed answer says the same as the gold answer (the rule of method section 7).
+
+Both are brought to one spelling (`normalize`), then compared from the plainest reading to the
+richest: as strings, as options, as words, as equations, as lists and intervals, as quantities, as
+expressions. An answer is accepted when one reading makes the two equal, and never because a
+reading failed. If all fail, degree and percent marks are dropped on both sides and the comparison
+runs once more, so 60 is accepted for 60° and 50 for 50%.
+
+Conventions where graders differ: a fraction need not be reduced; a decimal has to be exact (0.33
+is not 1/3); (1,2) is not the list 1,2; y=2x+1 and 2x+1 agree, x=5 and y=5 do not; `\log` is to
+base ten; a comma parts thousands, never decimals; 50\% is one half; a number with a base (52_8)
+equals only itself.
+"""
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-
-_WRAPPER = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox)\{([^{}]*)\}")
-_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,50})\}\{(\d{1,50})\}")
+from zppo.rewards import choices
+from zppo.rewards.evaluate import same_value
+from zppo.rewards.intervals import is_ordered, same_union
+from zppo.rewards.limits import MAX_CHARS, MAX_NESTING
+from zppo.rewards.lists import same_parts
+from zppo.rewards.normalize import clean, compact, strip_marks
+from zppo.rewards.relations import about, same_equation, sides
+from zppo.rewards.units import quantity, same_unit
+from zppo.rewards.words import is_words, number_in_words, same_words
 
 
 def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -> bool:
-    left, right = _clean(answer), _clean(gold)
-    if left == right:
-        return left != ""
-    numbers = _number(left), _number(right)
-    return numbers[0] is not None and numbers[0] == numbers[1]
+    """Whether `answer`, the content of a box, states the gold answer. Never raises, and takes
+    time bounded by the limits of this package whatever `answer` holds."""
+    if answer.strip() == gold.strip():
+        return answer.strip() != ""
+    if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS:
+        return False
+    left, right = clean(answer), clean(gold)
+    if not left or not right:
+        return False
+    if options:
+        verdict = choices.same_option(left, right, tuple(map(clean, options)), _same)
+        if verdict is not None:
+            return verdict
+    if _same(left, right) or _same_letter(left, right):
+        return True
+    bare = strip_marks(left), strip_marks(right)
+    return bare != (left, right) and all(bare) and _same(*bare)
 
 
-def _clean(text: str) -> str:
-    text = _WRAPPER.sub(r"\1", text[:2000])
-    text = _FRACTION.sub(r"\1/\2", text)
-    return re.sub(r"[\s$%°]|\\%|\^\\circ|\\[,!;]", "", text).rstrip(".").casefold()
+def _same_letter(answer: str, gold: str) -> bool:
+    """A gold answer that is one letter names an option, and so may the answer: `(C) 5`, `C.`"""
+    wanted = choices.letter_of_gold(gold)
+    named = choices.letter_of_answer(answer) if wanted else None
+    return named is not None and named[0] == wanted
 
 
-def _number(text: str) -> Fraction | None:
-    text = text.replace(",", "")
-    if not re.fullmatch(r"[+-]?\d{0,200}(\.\d{1,200})?(/\d{1,200})?", text):
-        return None
-    try:
-        top, _, bottom = text.partition("/")
-        return Fraction(top) / Fraction(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        return None
+def _same(a: str, b: str) -> bool:
+    return _compare(a, b, 0)
+
+
+def _compare(a: str, b: str, depth: int) -> bool:
+    """Two cleaned texts. The parts of an answer come back here, one level deeper."""
+    if compact(a) == compact(b) != "":
+        return True
+    if depth > MAX_NESTING:
+        return False
+    if (is_words(a) or is_words(b)) and same_words(a, b):
+        return True
+    a, b = number_in_words(a), number_in_words(b)
+
+    def same(x: str, y: str) -> bool:
+        return _compare(x, y, depth + 1)
+
+    return any(_same_reading(x, y, same) for x in about(a) for y in about(b))
+
+
+def _same_reading(a: str, b: str, same: choices.Same) -> bool:
+    """As sets of reals, by parts, as equations or as quantities: what the texts turn out to be."""
+    if (is_ordered(a) or is_ordered(b)) and same_union(a, b, same):
+        return True
+    by_parts = same_parts(a, b, same)
+    if by_parts is not None:
+        return by_parts
+    ours, theirs = sides(a), sides(b)
+    if len(ours) > 1 or len(theirs) > 1:
+        return same_equation(ours, theirs, same)
+    return not is_words(a) and not is_words(b) and _same_quantity(a, b)
+
+
+def _same_quantity(a: str, b: str) -> bool:
+    ours, theirs = quantity(a), quantity(b)
+    factor = same_unit(ours, theirs)
+    if factor is None:
+        return False
+    if factor == 1:
+        return same_value(ours.number, theirs.number)
+    scale = f"\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
+    return same_value(f"({ours.number})\\cdot {scale}", theirs.number)

@@ -54,7 +54,6 @@ def _any_box(text: str) -> str | None:
                 best = max(best, (start, token.start())) if start < token.start() else best
         elif kind == "{":
             stack.append(-1)
-        elif kind.endswith("{"):
-            if "boxed" in kind:
-                stack.append(token.end())
+        elif "boxed" in kind:
+            stack.append(token.end())
     return text[best[0] : best[1]].strip() if best[0] >= 0 else None

@@ -1,0 +1,184 @@
+r"""Quantities: a number, and perhaps a unit, a currency or what is counted.
+
+A unit on one side only is passed over (the question named it). Units on both sides have to agree:
+after conversion when both are known (3 hours are 180 minutes, never 3 minutes), as words otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from zppo.rewards.literals import FUNCTIONS
+
+# dimension: {unit: factor to the first one}; plurals and full stops are folded before the look-up
+_TABLE: dict[str, dict[str, str]] = {
+    "length": {
+        "m": "1", "meter": "1", "metre": "1", "km": "1000", "kilometer": "1000",
+        "kilometre": "1000", "cm": "1/100", "centimeter": "1/100", "centimetre": "1/100",
+        "mm": "1/1000", "millimeter": "1/1000", "millimetre": "1/1000", "dm": "1/10",
+        "nm": "1/1000000000", "inch": "0.0254", "inche": "0.0254", "in": "0.0254",
+        "foot": "0.3048", "feet": "0.3048", "ft": "0.3048", "yard": "0.9144", "yd": "0.9144",
+        "mile": "1609.344", "mi": "1609.344",
+    },
+    "time": {
+        "s": "1", "sec": "1", "second": "1", "ms": "1/1000", "millisecond": "1/1000",
+        "min": "60", "minute": "60", "h": "3600", "hr": "3600", "hour": "3600", "day": "86400",
+        "week": "604800",
+    },
+    "month": {"month": "1", "year": "12", "yr": "12", "decade": "120", "century": "1200"},
+    "mass": {
+        "g": "1", "gram": "1", "kg": "1000", "kilogram": "1000", "mg": "1/1000",
+        "milligram": "1/1000", "tonne": "1000000",
+    },
+    "weight": {"lb": "16", "pound": "16", "oz": "1", "ounce": "1", "ton": "32000"},
+    "volume": {
+        "l": "1", "liter": "1", "litre": "1", "ml": "1/1000", "milliliter": "1/1000",
+        "millilitre": "1/1000",
+    },
+    "us volume": {"gallon": "16", "gal": "16", "quart": "4", "pint": "2", "cup": "1"},
+    "money": {"\\$": "1", "dollar": "1", "usd": "1", "buck": "1", "cent": "1/100", "¢": "1/100"},
+    "euro": {"€": "1", "euro": "1", "eur": "1"},
+    "sterling": {"£": "1", "gbp": "1"},
+    "rupee": {"₹": "1", "rs": "1", "rupee": "1", "inr": "1"},
+    "yen": {"¥": "1", "yen": "1", "yuan": "1"},
+    "force": {"n": "1", "newton": "1", "kn": "1000"},
+    "energy": {"j": "1", "joule": "1", "kj": "1000", "kilojoule": "1000"},
+    "power": {"w": "1", "watt": "1", "kw": "1000", "kilowatt": "1000"},
+    "voltage": {"v": "1", "volt": "1"},
+    "current": {"a": "1", "amp": "1", "ampere": "1", "ma": "1/1000"},
+    "resistance": {"\\omega": "1", "ohm": "1"},
+    "frequency": {"hz": "1", "hertz": "1", "khz": "1000", "mhz": "1000000"},
+    "kelvin": {"k": "1", "kelvin": "1"},
+    "celsius": {"degc": "1"},
+    "fahrenheit": {"degf": "1"},
+    "amount": {"mol": "1", "mole": "1"},
+    "angle": {"rad": "1", "radian": "1"},
+    "pressure": {"pa": "1", "pascal": "1", "kpa": "1000", "atm": "101325"},
+    "area": {"acre": "1", "hectare": "2.4710538"},
+    "speed": {"mph": "1"},
+}  # fmt: skip
+_KNOWN = {
+    unit: (dimension, Fraction(factor))
+    for dimension, table in _TABLE.items()
+    for unit, factor in table.items()
+}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_SCALES |= {"trillion": 10**12}
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+# Words that make more than a quantity of what precedes them.
+_STOP = frozenset(
+    [
+        *("or", "and", "not", "no", "nor", "than", "to", "between", "if", "when", "where", "for"),
+        *("is", "are", "but", "except", "plus", "minus", "times", "mod", "modulo", "over"),
+        *("divided", "only"),
+    ]
+)
+_LETTER_UNITS = frozenset("msghlLAVWNJKΩ")
+
+_WORD = r"(?:\\Omega|[A-Za-zµ]+\.?)(?: ?\^ ?\{?-?\d\}?)?"
+_TAIL = re.compile(rf"{_WORD}(?:(?: ?/ ?| ?\\cdot ?| ?\* ?| |-){_WORD}){{0,5}}")
+_TAIL_START = re.compile(r"(?<=[\d)}\] !|])(?<!\\)(?:\\(?=Omega)|[A-Za-zµ])")
+_CURRENCY = re.compile(r"^(-?) ?(\\\$|[€£¥₹]|Rs\.?|USD|US\\\$) ?(-?)(?=[\d.\\(])")
+_CURRENCY_AFTER = re.compile(r"(?<=[\d)}]) ?(\\\$|[€£¥₹¢])$")
+_PART = re.compile(r"( ?/ ?| per )|(\\?[A-Za-zµ$€£¥₹¢]+)\.?(?: ?\^ ?\{?(-?\d)\}?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """`number` is an expression. `unit` maps dimensions to exponents with a `factor`, or is None
+    when a word of it is unknown; `words` are the words of the unit, none when there was no unit."""
+
+    number: str
+    words: frozenset[str] = frozenset()
+    unit: tuple[tuple[str, int], ...] | None = None
+    factor: Fraction = Fraction(1)
+
+
+@lru_cache(maxsize=8192)
+def quantity(text: str) -> Quantity:
+    """A cleaned `text` as number and unit. What has no unit is all number."""
+    if money := _CURRENCY.match(text):
+        number, words = _scaled(money[1] + money[3] + text[money.end() :])
+        return _with_unit(number, f"{money[2]} {words}".strip())
+    if money := _CURRENCY_AFTER.search(text):
+        return _with_unit(text[: money.start()], money[1])
+    return _with_unit(*_scaled(text))
+
+
+def same_unit(a: Quantity, b: Quantity) -> Fraction | None:
+    """What to multiply the number of `a` with to count in units of `b`; None when they clash."""
+    if not a.words or not b.words:
+        return Fraction(1)
+    if a.unit is not None and b.unit is not None:
+        return a.factor / b.factor if a.unit == b.unit else None
+    return Fraction(1) if a.words <= b.words or b.words <= a.words else None
+
+
+def _scaled(text: str) -> tuple[str, str]:
+    """(number, unit words), with a scale word (5 million) multiplied into the number."""
+    number, words = _cut(text)
+    first, _, rest = words.partition(" ")
+    scale = _SCALES.get(first.casefold().removesuffix("s"))
+    if scale is None:
+        return number, words
+    return f"({number})\\cdot {scale}", rest.removeprefix("of ")
+
+
+def _cut(text: str) -> tuple[str, str]:
+    start = max(len(text) - 60, 0)
+    for match in _TAIL_START.finditer(text, start):
+        tail = text[match.start() :]
+        if match.start() and _TAIL.fullmatch(tail) and _is_unit(tail, text[match.start() - 1]):
+            return text[: match.start()].strip(), tail
+    return text, ""
+
+
+def _is_unit(tail: str, before: str) -> bool:
+    """Known units, or words long enough not to be variables. One letter set right against a
+    number is a variable (5m), apart from it a unit (5 m)."""
+    words = re.findall(r"\\?[A-Za-zµ]+", tail)
+    if before != " " and len(words[0]) == 1:
+        return False
+    return all(map(_may_be_unit, words))
+
+
+def _may_be_unit(word: str) -> bool:
+    if len(word) == 1:
+        return word in _LETTER_UNITS
+    folded = word.casefold()
+    if folded in _STOP or folded in FUNCTIONS:
+        return False
+    return len(word) > 2 or folded == "of" or _look_up(folded) is not None
+
+
+def _look_up(word: str) -> tuple[str, Fraction] | None:
+    return _KNOWN.get(word) or _KNOWN.get(word.removesuffix("s"))
+
+
+def _with_unit(number: str, tail: str) -> Quantity:
+    words, dimensions, factor, known = set(), {}, Fraction(1), True
+    sign, pending = 1, 1
+    for match in _PART.finditer(tail):
+        if match[1]:
+            sign = -1
+            continue
+        word = match[2].casefold()
+        if word in _POWERS:
+            pending = _POWERS[word]
+            if word.endswith("ed") and words:  # metres squared
+                known = False
+            continue
+        words.add(word.removesuffix("s"))
+        entry = _look_up(word)
+        exponent = int(match[3] or pending) * sign
+        pending = 1
+        if entry is None:
+            known = False
+        else:
+            dimensions[entry[0]] = dimensions.get(entry[0], 0) + exponent
+            factor *= entry[1] ** exponent
+    unit = tuple(sorted(dimensions.items())) if known and words else None
+    return Quantity(number.strip(), frozenset(words), unit, factor)

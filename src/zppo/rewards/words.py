@@ -1,0 +1,50 @@
+"""Answers in words: colours, names, yes and no, numbers written out."""
+
+from __future__ import annotations
+
+import re
+
+_WORDLIKE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .,'’&/-])*")  # noqa: RUF001
+_ARTICLE = re.compile(r"^(?:the|a|an) (?=\w{2})")
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate(
+        [
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+            *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+            *("seventeen", "eighteen", "nineteen", "twenty"),
+        ]
+    )
+}
+_NOTHING = frozenset(
+    ("no solution", "no solutions", "no real solution", "no real solutions", "empty set")
+)
+_DECIDED = re.compile(r"(yes|no|true|false)\s*[,.;:–-]\s*(?!(?:yes|no|true|false)\b)\D+", re.I)  # noqa: RUF001
+
+
+def is_words(text: str) -> bool:
+    """Letters and the punctuation of prose only. Such an answer is never algebra: `on` is not
+    `no`, nor `ba` `ab`."""
+    return len(text) > 1 and _WORDLIKE.fullmatch(text) is not None and text not in ("pi", "inf")
+
+
+def fold(text: str) -> str:
+    """The words of a cleaned text: lower case, without article, hyphens, commas and full stops."""
+    text = text.replace("\\emptyset", "empty set").replace("\\", " ")
+    text = re.sub(r"[.!?\"]", "", text.casefold())
+    text = " ".join(re.sub(r"[,-]", " ", text).split())
+    text = _ARTICLE.sub("", text)
+    return "empty set" if text in _NOTHING else text
+
+
+def number_in_words(text: str) -> str:
+    """`five` as `5`; anything else as it is."""
+    return _NUMBERS.get(text.casefold(), text)
+
+
+def same_words(answer: str, gold: str) -> bool:
+    """Equal as prose. An answer of yes or no may give its reason after a comma."""
+    if fold(answer) == fold(gold) != "":
+        return True
+    decided = _DECIDED.fullmatch(answer)
+    return decided is not None and decided[1].casefold() == fold(gold)
