@@ -1,0 +1,190 @@
+"""The one place where the strings of a config become objects.
+
+Cheap things first: a typing mistake in the data path must not wait for a model to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zppo.algorithm.methods import METHODS
+from zppo.algorithm.prompts import Templates
+from zppo.algorithm.step import StepParts
+from zppo.config import Config, LocalTeacherConfig, ScriptedTeacherConfig
+from zppo.data import SkipReport, filter_by_length, load_questions
+from zppo.errors import ConfigError, DataError, ModelError, TeacherError
+from zppo.rewards import RuleGrader
+from zppo.runs.memory import require_memory
+from zppo.student.base import Student
+from zppo.teacher.base import Teacher
+from zppo.types import GroupKind, Prompt, Question
+
+#: (name of the data, what was left out of it).
+Reports = tuple[tuple[str, SkipReport], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataParts:
+    """Questions to train on and to evaluate on, and what was left out of each."""
+
+    train: list[Question]
+    validation: list[Question]
+    reports: Reports = ()
+
+    def notes(self) -> list[str]:
+        """A line for each file with rows left out."""
+        return [f"{name}: {report.summary()}" for name, report in self.reports if report.skipped]
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """All that a run works with."""
+
+    step: StepParts
+    data: DataParts
+
+
+def build_run(config: Config) -> RunParts:
+    """Everything `config` names, loaded and checked against each other.
+
+    Raises a `ZppoError` that names the key or the file at fault.
+    """
+    templates = Templates.load(config.algorithm.templates)
+    data = build_data(config)
+    check_teacher(config, data.train)
+    student = build_student(config)
+    parts = StepParts(
+        config=config,
+        method=METHODS[config.method],
+        student=student,
+        teacher=build_teacher(config),
+        grader=RuleGrader(),
+        templates=templates,
+    )
+    return RunParts(parts, within_length(data, student, templates, config))
+
+
+def build_evaluation(config: Config) -> RunParts:
+    """What an evaluation needs: no teacher, no training data. Raises a `ZppoError`."""
+    if config.data.validation is None:
+        raise ConfigError("There is nothing to evaluate on; set data.validation=FILE.")
+    templates = Templates.load(config.algorithm.templates)
+    data = DataParts([], *_validation(config))
+    student = build_student(config)
+    parts = StepParts(config, METHODS[config.method], student, None, RuleGrader(), templates)
+    return RunParts(parts, within_length(data, student, templates, config))
+
+
+def build_data(config: Config) -> DataParts:
+    """Both data sets. Raises `DataError`."""
+    train = load_questions(config.data.train, config.data)
+    validation, reports = _validation(config)
+    return DataParts(train.questions, validation, ((config.data.train, train.report), *reports))
+
+
+def _validation(config: Config) -> tuple[list[Question], Reports]:
+    if config.data.validation is None:
+        return [], ()
+    # data.limit shortens training; evaluation.limit is the one for evaluation.
+    unlimited = config.data.model_copy(update={"limit": None})
+    found = load_questions(config.data.validation, unlimited)
+    chosen = spread(found.questions, config.evaluation.limit)
+    return chosen, ((config.data.validation, found.report),)
+
+
+def build_student(config: Config) -> Student:
+    """The policy. Raises `ModelError`, also where its weights cannot fit into memory."""
+    import torch
+
+    from zppo.student.local import LocalStudent
+
+    require_memory(config)
+    torch.manual_seed(config.seed)  # fresh LoRA adapters draw from torch's own generator
+    try:
+        return LocalStudent.from_config(config)
+    except FileNotFoundError as error:  # the lab's weights were not built
+        raise ModelError(f"Cannot load model `{config.student.model}`: {error}") from None
+
+
+def build_teacher(config: Config) -> Teacher | None:
+    """The teacher, None where the config has none. Raises `ModelError`."""
+    match config.teacher:
+        case None:
+            return None
+        case ScriptedTeacherConfig():
+            from zppo.teacher.scripted import ScriptedTeacher
+
+            return ScriptedTeacher(config.teacher.error_rate)
+        case LocalTeacherConfig():
+            from zppo.teacher.local import LocalTeacher
+
+            return LocalTeacher.from_config(config)
+
+
+def check_teacher(config: Config, questions: Sequence[Question]) -> None:
+    """Raise `TeacherError` when the scripted teacher is to answer what it has no trace for."""
+    if isinstance(config.teacher, ScriptedTeacherConfig):
+        unknown = next((q for q in questions if q.reference is None), None)
+        if unknown is not None:
+            raise TeacherError(
+                f"teacher.kind=scripted only knows the lab's puzzles, and question `{unknown.id}` "
+                f"of {config.data.train} has no worked solution. Use teacher.kind=local with "
+                "teacher.model=..., or data.train=lab:train."
+            )
+
+
+def within_length(
+    data: DataParts, student: Student, templates: Templates, config: Config
+) -> DataParts:
+    """`data` without the questions whose plain prompt is longer than `data.max_prompt_tokens`.
+
+    Raises `DataError` when none is left, `ModelError` when prompt and response cannot both fit.
+    """
+    limit = config.data.max_prompt_tokens
+    response = config.rollout.max_response_tokens
+    if response >= student.context_limit:
+        raise ModelError(
+            f"rollout.max_response_tokens={response} fills the context of `{config.student.model}` "
+            f"({student.context_limit} tokens); lower it."
+        )
+    # A prompt that leaves no room for a response could never be answered.
+    limit = min(limit, student.context_limit - response)
+
+    def length(question: Question) -> int:
+        return student.prompt_tokens(Prompt(question, GroupKind.PLAIN, templates.plain(question)))
+
+    train, long_train = filter_by_length(data.train, length, limit)
+    validation, long_validation = filter_by_length(data.validation, length, limit)
+    if data.train and not train:
+        raise DataError(
+            f"{config.data.train}: no question is left, all prompts are longer than {limit} "
+            f"tokens (data.max_prompt_tokens, and what the model's context of "
+            f"{student.context_limit} leaves beside rollout.max_response_tokens={response})."
+        )
+    reports = (
+        *data.reports,
+        (f"{config.data.train}, length", long_train),
+        (f"{config.data.validation}, length", long_validation),
+    )
+    return DataParts(train, validation, reports)
+
+
+def family(question: Question) -> str:
+    """The family a question is counted in: its source up to the first slash."""
+    return question.source.partition("/")[0] or "other"
+
+
+def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """`limit` questions, the families in turn, so that a small sample holds all of them. In the
+    order of the data."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    seen: dict[str, int] = {}
+    ranked: list[tuple[int, int]] = []
+    for index, question in enumerate(questions):
+        rank = seen.get(family(question), 0)
+        seen[family(question)] = rank + 1
+        ranked.append((rank, index))
+    chosen = sorted(index for _, index in sorted(ranked)[:limit])
+    return [questions[index] for index in chosen]

@@ -1,0 +1,131 @@
+"""Accuracy by family, before, during and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.step import StepParts, sample_and_grade
+from zppo.config import Config, load_config
+from zppo.errors import RunError
+from zppo.runs.build import RunParts, build_evaluation, family
+from zppo.runs.checkpoint import best, checkpoints, latest, load_checkpoint
+from zppo.runs.directory import CONFIG, RunDirectory, step_of
+from zppo.runs.files import write_gzip
+from zppo.runs.loop import blocking
+from zppo.runs.records import group_lines
+from zppo.types import Group, GroupKind, Prompt, Question
+
+#: Stream of randomness of evaluations, beside those of a training step. The step is left out of
+#: the seed: before and after are sampled with the same luck.
+_EVALUATION = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Mean reward by family of question, `all` over all of them.
+
+    `unfinished` is the share of responses that the token limit cut.
+    """
+
+    step: int
+    accuracy: dict[str, float]
+    questions: dict[str, int]
+    unfinished: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "accuracy": self.accuracy,
+            "questions": self.questions,
+            "unfinished": self.unfinished,
+        }
+
+
+async def evaluate_questions(
+    step: int,
+    questions: Sequence[Question],
+    parts: StepParts,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Evaluation, list[Group]]:
+    """Sample and grade every question with the settings of `config.evaluation`."""
+    settings = parts.config.evaluation
+    prompts = [Prompt(q, GroupKind.PLAIN, parts.templates.plain(q)) for q in questions]
+    progress(0, len(prompts))
+    groups = await sample_and_grade(
+        prompts,
+        settings.samples,
+        (parts.config.seed, _EVALUATION),
+        parts,
+        progress,
+        settings,
+    )
+    return summarize(step, groups), groups
+
+
+def summarize(step: int, groups: Sequence[Group]) -> Evaluation:
+    """The table of an evaluation."""
+    by_family: dict[str, list[Group]] = {"all": list(groups)}
+    for group in groups:
+        by_family.setdefault(family(group.question), []).append(group)
+    finished = [r.response.finished for g in groups for r in g.rollouts]
+    return Evaluation(
+        step,
+        {name: sum(g.accuracy for g in some) / len(some) for name, some in by_family.items()},
+        {name: len(some) for name, some in by_family.items()},
+        1.0 - sum(finished) / len(finished),
+    )
+
+
+def evaluate(
+    target: Config | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: str = "latest",
+    output: str | Path | None = None,
+    build: Callable[[Config], RunParts] = build_evaluation,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Evaluate a run's checkpoint, or the student that a config names as it is.
+
+    `target` is a run directory, a `Config`, a YAML file or a recipe. `checkpoint` picks one of a
+    run: `latest`, `best`, `start` (the untrained student) or a step number. `output` takes every
+    response, as .jsonl.gz. Raises a `ZppoError`.
+    """
+    run = None
+    if isinstance(target, Config):
+        config = target
+    elif (Path(target) / CONFIG).is_file():
+        run = RunDirectory.open(target)
+        config = run.config(overrides)
+    else:
+        config = load_config(target, overrides)
+    path = None if run is None else _pick(run, checkpoint)
+    parts = build(config)
+    if run is not None and path is not None:
+        scratch = PromptReplayBuffer(config.algorithm.buffer_capacity)
+        load_checkpoint(path, run, parts.step.student, scratch)
+    step = 0 if path is None else step_of(path)
+    result, groups = blocking(evaluate_questions(step, parts.data.validation, parts.step, progress))
+    if output is not None:
+        media = RunDirectory(Path(output).parent).media
+        write_gzip(Path(output), "".join(group_lines(groups, media)))
+    return result
+
+
+def _pick(run: RunDirectory, name: str) -> Path | None:
+    """The checkpoint that `name` means, None for the untrained student. Raises `RunError`."""
+    if name == "start":
+        return None
+    found = {"latest": latest, "best": best}.get(name)
+    if found is not None:
+        path = found(run)
+    else:
+        steps = {str(step_of(p)): p for p in checkpoints(run)}
+        path = steps.get(name.removeprefix("step-").lstrip("0") or "0")
+    if path is None:
+        have = ", ".join(str(step_of(p)) for p in checkpoints(run)) or "none"
+        raise RunError(f"`{run.root}` has no checkpoint `{name}`; steps with one: {have}.")
+    return path

@@ -1,0 +1,175 @@
+"""What a run shows while it runs: a live line on a terminal, one plain line a step elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from zppo.runs.result import RunResult
+from zppo.types import GroupKind
+
+#: Steps that the time left is estimated from: recent ones, since responses change in length.
+_RECENT = 10
+
+_PHASES = {
+    "plain": "plain rollouts",
+    "reformulate": "teacher",
+    "reformulated": "reformulated rollouts",
+    "update": "update",
+    "evaluate": "evaluation",
+    "save": "saving",
+}
+
+
+class Display:
+    """Shows a run. `quiet` shows nothing but warnings."""
+
+    def __init__(self, steps: int, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.steps = steps
+        self.quiet = quiet
+        self.console = console or Console(highlight=False)
+        self._live: Live | None = None
+        self._status = ""
+        self._step = 0
+        self._phase = ("", 0, 0)
+        self._durations: list[float] = []
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.quiet:
+            self._live = Live("", console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def begin(self, step: int) -> None:
+        """Step `step` starts."""
+        self._step = step
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """How far a phase of the step has come. Fits `zppo.algorithm.step.Progress`."""
+        self._phase = (name, done, total)
+        if self._live is not None:
+            self._live.update(self._live_line())
+        elif not self.quiet and name == "evaluate":
+            self._slow_note(done, total)
+
+    def step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Step `step` is done and recorded."""
+        self._durations = [*self._durations, metrics.get("time/total", 0.0)][-_RECENT:]
+        self._status = _summary(metrics)
+        left = _clock(self._seconds_left(step))
+        if not self.quiet:
+            self.console.print(f"step {step}/{self.steps}  {self._status}  left {left}")
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        if not self.quiet:
+            self.console.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know, even of a quiet run."""
+        self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+
+    def evaluation(self, step: int, accuracy: Mapping[str, float]) -> None:
+        """An evaluation is done."""
+        if not self.quiet:
+            parts = "  ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
+            when = f"after step {step}" if step else "before training"
+            self.console.print(f"accuracy {when}: {parts}")
+
+    def result(self, result: RunResult) -> None:
+        """The last word of a run."""
+        if not self.quiet:
+            show_result(result, self.console)
+
+    def _seconds_left(self, step: int) -> float:
+        if not self._durations:
+            return 0.0
+        return (self.steps - step) * sum(self._durations) / len(self._durations)
+
+    def _live_line(self) -> Text:
+        name, done, total = self._phase
+        width = 20
+        filled = round(width * done / total) if total else 0
+        bar = "━" * filled + "─" * (width - filled)
+        head = f"step {self._step}/{self.steps}  {_PHASES.get(name, name)} {bar} {done}/{total}"
+        return Text(f"{head}  {self._status}", no_wrap=True, overflow="ellipsis")
+
+    def _slow_note(self, done: int, total: int) -> None:
+        """Into a log file: one line a minute, so that a long evaluation does not look dead."""
+        now = time.monotonic()
+        if done == 0:
+            self._shown = now
+        elif now - self._shown > 60 and done < total:
+            self._shown = now
+            self.console.print(f"evaluation {done}/{total}")
+
+
+def show_result(result: RunResult, console: Console) -> None:
+    """Accuracy before and after by family, graduations, where the run lies, what to type next."""
+    if result.before and result.after:
+        console.print(_accuracy_table(result))
+    if result.graduations:
+        console.print(f"{result.graduations} questions graduated from the replay buffer.")
+    where = result.run_dir
+    if not result.complete:
+        console.print(f"Stopped after step {result.steps}. Go on with: zppo resume {where}")
+        return
+    console.print(f"{result.steps} steps in {_clock(result.seconds)}. The run lies in {where}.")
+    console.print("Next:")
+    console.print(f"  zppo resume {where} run.steps={2 * result.steps}   to train longer", style="")
+    console.print(f"  zppo eval {where} evaluation.samples=8   to evaluate with more samples")
+    console.print(f"  zppo export {where} FOLDER   to get the trained model as a plain folder")
+
+
+def _accuracy_table(result: RunResult) -> Table:
+    table = Table(title="Accuracy", title_justify="left")
+    table.add_column("family")
+    for name in ("questions", "before", "after", "change"):
+        table.add_column(name, justify="right")
+    families = sorted(set(result.after) - {"all"})
+    for name in [*families, *(["all"] if len(families) != 1 else [])]:
+        before, after = result.before.get(name), result.after[name]
+        table.add_row(
+            name,
+            str(result.questions.get(name, "")),
+            "" if before is None else f"{before:.1%}",
+            f"{after:.1%}",
+            "" if before is None else f"{100 * (after - before):+.1f}",
+            style="bold" if name == "all" else "",
+        )
+    return table
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
+    parts: list[str] = []
+    for kind in GroupKind:
+        value = metrics.get(f"accuracy/{kind}")
+        if value is not None:
+            label = kind.value if kind is GroupKind.PLAIN else kind.value.upper()
+            parts.append(f"{label} {value:.1%}")
+    if "buffer/size" in metrics:
+        parts.append(f"buffer {metrics['buffer/size']}")
+    if "update/loss" in metrics:
+        parts.append(f"loss {metrics['update/loss']:+.4f}")
+    if "time/tokens_per_second" in metrics:
+        parts.append(f"{metrics['time/tokens_per_second']:,.0f} tok/s")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

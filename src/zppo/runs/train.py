@@ -1,0 +1,282 @@
+"""A training run from its config to its last line: build, evaluate, step, record, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.step import StepParts, training_step
+from zppo.config import Config
+from zppo.data import PromptOrder
+from zppo.errors import ConfigError, RunError, ZppoError
+from zppo.runs.build import RunParts, build_run
+from zppo.runs.checkpoint import (
+    check_resumable,
+    latest,
+    load_checkpoint,
+    questions_hash,
+    rotate,
+    save_checkpoint,
+    sweep,
+)
+from zppo.runs.directory import RunDirectory, step_of
+from zppo.runs.evaluation import evaluate, evaluate_questions
+from zppo.runs.failure import UpdateWatch, failed_update
+from zppo.runs.loop import blocking
+from zppo.runs.progress import Display
+from zppo.runs.result import RunResult
+from zppo.runs.signals import StopRequest
+from zppo.runs.trackers import Trackers
+from zppo.student.base import Student
+from zppo.types import StepResult
+
+__all__ = ["RunResult", "evaluate", "resume", "train"]
+
+Build = Callable[[Config], RunParts]
+
+#: Settings that a resumed run cannot change and still be the same run.
+_FIXED = (
+    "method",
+    "seed",
+    "student.model",
+    "student.lora",
+    "data.",
+    "algorithm.templates",
+    "run.dir",
+    "run.prompts_per_step",
+)
+
+
+def train(config: Config, *, build: Build = build_run, quiet: bool = False) -> RunResult:
+    """Start a run and train to its end.
+
+    `build` turns the config into the objects a run works with; give another one for a student,
+    teacher or grader of your own. Raises a `ZppoError`: for a config that cannot be run, before
+    anything is left on disk; later on, the run can be resumed.
+    """
+    run = RunDirectory.create(config)
+    try:
+        parts = build(config)
+        run.write_templates(parts.step.templates.sources)
+    except BaseException:
+        run.discard_if_unused()
+        raise
+    try:
+        return _Session(run, config, parts, start=0, quiet=quiet).run_to_end()
+    finally:
+        run.unlock()
+
+
+def resume(
+    run_dir: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    build: Build = build_run,
+    quiet: bool = False,
+) -> RunResult:
+    """Go on with a run from its last checkpoint, to the metrics it would have had uninterrupted.
+
+    `overrides` may change what leaves it the same run, such as `run.steps=400` or the learning
+    rate. A finished run is not touched. Raises a `ZppoError`.
+    """
+    run = RunDirectory.open(run_dir)
+    _refuse_fixed(overrides)
+    config = run.config(overrides)
+    run.lock()
+    try:
+        sweep(run)
+        checkpoint = latest(run)
+        # The words of the run's own templates, whatever has become of the folder they came from.
+        own = {"templates": str(run.templates)} if run.templates.is_dir() else {}
+        algorithm = config.algorithm.model_copy(update=own)
+        parts = build(config.model_copy(update={"algorithm": algorithm}))
+        session = _Session(run, config, parts, step_of(checkpoint) if checkpoint else 0, quiet)
+        if checkpoint is not None:
+            session.restore(checkpoint)
+        run.write_config(config)
+        run.truncate_after(session.start)
+        return session.run_to_end()
+    finally:
+        run.unlock()
+
+
+class _Session:
+    """One process's share of a run: from step `start` until the end or a stop."""
+
+    def __init__(
+        self, run: RunDirectory, config: Config, parts: RunParts, start: int, quiet: bool
+    ) -> None:
+        self.run, self.config, self.start = run, config, start
+        self.data = parts.data
+        self.watch = UpdateWatch(parts.step.student)
+        self.parts: StepParts = replace(parts.step, student=cast(Student, self.watch))
+        self.buffer = PromptReplayBuffer(
+            config.algorithm.buffer_capacity, config.algorithm.hard_threshold
+        )
+        self.data_hash = questions_hash(parts.data.train)
+        self.display = Display(config.run.steps, quiet=quiet)
+        self.stop = StopRequest(self._on_stop)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Become the session that wrote `checkpoint`."""
+        for warning in check_resumable(checkpoint, self.config, self.data_hash):
+            self.display.warn(warning)
+        load_checkpoint(checkpoint, self.run, self.parts.student, self.buffer)
+        self.display.note(f"Going on after step {self.start}.")
+
+    def run_to_end(self) -> RunResult:
+        """Train, show, sum up."""
+        began = time.perf_counter()
+        complete = False
+        trackers = Trackers(self.config, self.run, self.start, self.display.warn)
+        try:
+            with self.stop, self.display:
+                self._greet()
+                complete = blocking(self._steps(trackers))
+        except KeyboardInterrupt:
+            pass  # between two records; what is on disk is whole
+        finally:
+            trackers.close(complete=complete)
+        result = self._result(time.perf_counter() - began, complete)
+        self.display.result(result)
+        return result
+
+    async def _steps(self, trackers: Trackers) -> bool:
+        """Whether the last step was reached."""
+        order = PromptOrder(len(self.data.train), self.config.seed)
+        await self._evaluate_if_due(self.start, trackers)
+        for step in range(self.start + 1, self.config.run.steps + 1):
+            self.display.begin(step)
+            result, metrics = await self._step(step, order)
+            if self.config.run.save_rollouts:
+                self.run.write_rollouts(result)
+            self.run.append_metrics(step, metrics)
+            trackers.log(step, metrics)
+            self.display.step(step, metrics)
+            self._warn_if_trivial(result)
+            self._save_if_due(step)
+            if self.stop.requested:
+                return False
+            await self._evaluate_if_due(step, trackers)
+            rotate(self.run, self.config.run.keep_checkpoints)
+        return True
+
+    async def _step(self, step: int, order: PromptOrder) -> tuple[StepResult, dict[str, object]]:
+        began = time.perf_counter()
+        indices = order.batch(step - 1, self.config.run.prompts_per_step)
+        new = [self.data.train[i] for i in indices]
+        try:
+            result = await training_step(step, new, self.buffer, self.parts, self.display.phase)
+        except RunError as error:
+            if self.watch.failed is None:
+                raise
+            raise failed_update(self.run, step, *self.watch.failed, error) from error
+        except ExceptionGroup as group:
+            raise _first_of(group) from group
+        seconds = time.perf_counter() - began
+        speed = result.metrics.get("tokens/sampled", 0) / seconds
+        timing = {"time/total": seconds, "time/tokens_per_second": speed}
+        return result, {**result.metrics, **timing, "data/epoch": self._epoch(step, order)}
+
+    def _epoch(self, step: int, order: PromptOrder) -> float:
+        return order.epoch(step - 1, self.config.run.prompts_per_step)
+
+    def _save_if_due(self, step: int) -> None:
+        settings = self.config.run
+        if step % settings.checkpoint_every and step < settings.steps and not self.stop.requested:
+            return
+        self.display.phase("save", 0, 1)
+        save_checkpoint(
+            self.run, step, self.parts.student, self.buffer, self.config, self.data_hash
+        )
+
+    async def _evaluate_if_due(self, step: int, trackers: Trackers) -> None:
+        """Before training, after it, and every `evaluation.every` steps; never twice."""
+        every = self.config.evaluation.every
+        due = step in (0, self.config.run.steps) or (every and step % every == 0)
+        done = {row["step"] for row in self.run.evaluations()}
+        if not due or step in done or not self.data.validation:
+            return
+        with self.stop.at_once():
+            evaluation, groups = await evaluate_questions(
+                step,
+                self.data.validation,
+                self.parts,
+                lambda n, total: self.display.phase("evaluate", n, total),
+            )
+        if self.config.run.save_rollouts:
+            self.run.write_evaluation(step, groups)
+        self.run.append_evaluation(step, evaluation.to_dict())
+        trackers.log(step, {"evaluation": evaluation.accuracy})
+        self.display.evaluation(step, evaluation.accuracy)
+
+    def _greet(self) -> None:
+        for note in self.data.notes():
+            self.display.note(note)
+        steps, size = self.config.run.steps, self.config.run.prompts_per_step
+        if self.start >= steps:
+            self.display.note(
+                f"This run has had its {steps} steps. To go on: "
+                f"zppo resume {self.run.root} run.steps={2 * steps}"
+            )
+            return
+        self.display.note(
+            f"{self.config.method} on {len(self.data.train)} questions, {size} a step, "
+            f"{steps} steps, into {self.run.root}"
+        )
+        if not self.data.validation:
+            self.display.note("No data.validation is set, so there is no evaluation.")
+
+    def _warn_if_trivial(self, result: StepResult) -> None:
+        if not np.any(result.advantages):
+            self.display.warn(
+                f"step {result.step}: in every group all rollouts are right or all are wrong, so "
+                "nothing can be learnt from it; going on."
+            )
+
+    def _on_stop(self, name: str) -> None:
+        self.display.note(f"{name}: finishing this step and saving. Once more to stop now.")
+
+    def _result(self, seconds: float, complete: bool) -> RunResult:
+        evaluations = {row["step"]: row for row in self.run.evaluations()}
+        metrics = self.run.metrics()
+        first, last = evaluations.get(0), evaluations.get(self.config.run.steps)
+        return RunResult(
+            run_dir=self.run.root,
+            steps=metrics[-1]["step"] if metrics else 0,
+            seconds=seconds,
+            complete=complete,
+            before=first["accuracy"] if first else {},
+            after=last["accuracy"] if last else {},
+            questions=first["questions"] if first else {},
+            graduations=sum(row.get("buffer/graduated", 0) for row in metrics),
+        )
+
+
+def _refuse_fixed(overrides: Sequence[str]) -> None:
+    """Raise `ConfigError` for an override that would make another run of it."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if any(key == name or key.startswith(name.rstrip(".") + ".") for name in _FIXED):
+            raise ConfigError(
+                f"`{key}` cannot change within a run; start another one with `zppo train`."
+            )
+
+
+def _first_of(group: BaseExceptionGroup[Exception]) -> Exception:
+    """What went wrong inside a task group: the error a user can act on, if there is one."""
+    flat: list[Exception] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        elif isinstance(error, Exception):
+            flat.append(error)
+    return next((e for e in flat if isinstance(e, ZppoError)), flat[0])
