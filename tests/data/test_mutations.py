@@ -98,6 +98,7 @@ def damaged(content: bytes, edits: list[tuple[float, int]], keep: float) -> byte
     return bytes(changed[: max(int(keep * len(changed)), 1)])
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow comments on what is wrong with a TIFF
 @QUICK
 @given(
     format=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]),

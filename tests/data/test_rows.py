@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from data_files import LENIENT, encoded, row, write_jsonl, write_video
 
-from zppo.config import ColumnsConfig, DataConfig
+from zppo.config import ColumnsConfig, DataConfig, load_config
 from zppo.data import Dataset, load_questions
 from zppo.errors import DataError
 from zppo.types import Question
@@ -288,3 +288,12 @@ def test_lab_questions_pass_the_same_filters(monkeypatch: pytest.MonkeyPatch) ->
     assert (len(data.questions), data.report.counts) == (9, {"image too small": 1})
     with pytest.raises(DataError, match=r"lab:nope.*no split"):
         load_questions("lab:nope", DataConfig())
+
+
+def test_the_lab_is_usable_with_its_own_recipe() -> None:
+    pytest.importorskip("zppo.lab.puzzles")
+    config = load_config("lab").data
+    train = load_questions(config.train, config)
+    assert train.report.skipped == 0 and len(train.questions) > 0
+    with pytest.raises(DataError, match="lab:nope"):
+        load_questions("lab:nope", config)
