@@ -44,6 +44,7 @@ class Stage:
     levels: Mapping[str, Levels]
     lr: tuple[float, float]  # from, to
     refresh: int = 0
+    cosine: int = 0  # steps of the whole cosine, where the stage stops before its end
 
 
 @dataclass(slots=True)
@@ -151,7 +152,9 @@ def _run_stage(trainer: Trainer, stage: Stage, seed: int, work: Path) -> None:
 def _set_lr(optimizer: torch.optim.Optimizer, stage: Stage, step: int) -> None:
     """Cosine from the first rate to the second, after a warm-up of 50 steps."""
     first, last = stage.lr
-    lr = last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+    lr = last + (first - last) * 0.5 * (
+        1 + math.cos(math.pi * step / (stage.cosine or stage.steps))
+    )
     for group in optimizer.param_groups:
         group["lr"] = lr * min(1.0, (step + 1) / 50)
 
@@ -256,13 +259,34 @@ class _Watch:
 
 # --- recipes -----------------------------------------------------------------------------------
 
+#: Long chains are rare on purpose: they are the zone that RL starts from.
 _EASY: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.3, 7: 0.1, 8: 0.05}
+_SHORT: Levels = {2: 3, 3: 3, 4: 3, 5: 2}
+_ALL: Levels = {3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1}
 _CAPTION: Levels = dict.fromkeys(range(1, 9), 1.0)
+_EASY_LEVELS: Mapping[str, Levels] = {
+    "text": _EASY,
+    "image": _EASY,
+    "video": {4: 1.0, 8: 0.05},
+    "caption/image": _CAPTION,
+    "caption/video": {4: 1.0, 8: 1.0},
+}
+_CANDIDATE_LEVELS: Mapping[str, Levels] = {
+    "plain/text": _SHORT,
+    "plain/image": _SHORT,
+    "plain/video": {4: 1.0},
+    "caption/image": _CAPTION,
+    "text": _ALL,
+    "image": _ALL,
+    "video": {4: 1.0, 8: 1.0},
+}
+_SOME_PLAIN = {"caption/image": 2, "plain/text": 10, "plain/image": 8, "plain/video": 2}
 
 STUDENT: tuple[Stage, ...] = (
     Stage(
         "plain",
-        steps=3000,
+        steps=1000,
+        cosine=3000,
         mixture={
             "caption/image": 12,
             "caption/video": 4,
@@ -270,13 +294,38 @@ STUDENT: tuple[Stage, ...] = (
             "plain/image": 20,
             "plain/video": 6,
         },
-        levels={
-            "text": _EASY,
-            "image": _EASY,
-            "video": {4: 1.0, 8: 0.05},
-            "caption/image": _CAPTION,
-            "caption/video": {4: 1.0, 8: 1.0},
-        },
+        levels=_EASY_LEVELS,
         lr=(3e-3, 1e-3),
+    ),
+    Stage(
+        "single",
+        steps=500,
+        mixture={**_SOME_PLAIN, "single/text": 24, "single/image": 16, "single/video": 4},
+        levels=_CANDIDATE_LEVELS,
+        lr=(2e-3, 1.5e-3),
+    ),
+    Stage(
+        "bcq",
+        steps=800,
+        mixture={**_SOME_PLAIN, "bcq/text": 20, "bcq/image": 16, "bcq/video": 4},
+        levels=_CANDIDATE_LEVELS,
+        lr=(1.5e-3, 1e-3),
+        refresh=200,
+    ),
+    Stage(
+        "ncq",
+        steps=1000,
+        mixture={
+            **_SOME_PLAIN,
+            "bcq/text": 6,
+            "bcq/image": 6,
+            "bcq/video": 2,
+            "ncq/text": 12,
+            "ncq/image": 10,
+            "ncq/video": 2,
+        },
+        levels=_CANDIDATE_LEVELS,
+        lr=(1e-3, 1e-4),
+        refresh=250,
     ),
 )

@@ -21,7 +21,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen3_5.tokenization_qwen3_5 import PRETOKENIZE_REGEX, Qwen3_5Tokenizer
 
 from zppo.algorithm.prompts import Templates
-from zppo.lab.puzzles import CELL, questions
+from zppo.lab.puzzles import CELL, puzzle
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -37,6 +37,8 @@ THINK_TOKENS = ("<think>", "</think>")
 VOCAB_SIZE = 480
 PATCH = CELL // 2  # two by two patches make one visual token
 CONTEXT = 2_048
+#: Families and levels of the puzzles on which the tokenizer is trained.
+CORPUS = tuple((f, n) for f in ("text", "image", "video") for n in (4, 8))
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -191,7 +193,7 @@ def _merges(bpe: Tokenizer) -> Any:
 def _corpus() -> list[str]:
     """Every wording a lab model reads or writes."""
     templates = Templates.default()
-    some = questions("train")[:64] + questions("validation")[:64]
+    some = [puzzle(f, n, f"corpus/{i}") for f, n in CORPUS for i in range(8)]
     texts: list[str] = []
     for question in some:
         reference = question.reference or ""
