@@ -1,0 +1,40 @@
+# Every target sets up what it needs. `make train` and `make test` are all a newcomer has to know.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+# Without an NVIDIA GPU, take torch's CPU build (a tenth of the download).
+CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || \
+	echo --retries 0 --timeout 20 --extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: train test check bench format lab clean
+
+train: $(VENV)/.installed  ## train the embedded default: ZPPO on the lab
+	$(BIN)/zppo train
+
+test: $(VENV)/.installed  ## the default tests: offline, on CPU
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(VENV)/.installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## timings; see benchmarks/README.md
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+lab: $(VENV)/.installed  ## rebuild the shipped weights from the seed (about two hours on CPU)
+	$(BIN)/zppo lab build
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "zppo needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CPU_INDEX) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
