@@ -101,6 +101,19 @@ def best(run: RunDirectory) -> Path | None:
     return max(scored, key=lambda p: (accuracy[step_of(p)], step_of(p)), default=None)
 
 
+def find_checkpoint(run: RunDirectory, name: str) -> Path:
+    """The checkpoint of a run called `latest`, `best`, or by its step. Raises `RunError`."""
+    steps = {str(step_of(p)): p for p in checkpoints(run)}
+    if name == "best":
+        path = best(run) or latest(run)  # without evaluations the newest is as good as any
+    else:
+        path = latest(run) if name == "latest" else steps.get(name)
+    if path is None:
+        have = ", ".join(steps) or "none"
+        raise RunError(f"`{run.root}` has no checkpoint `{name}`; steps with one: {have}.")
+    return path
+
+
 def rotate(run: RunDirectory, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints and the best one. Called once the newest is in
     place, so there is never a moment without one."""

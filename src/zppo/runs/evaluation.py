@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zppo.algorithm.buffer import PromptReplayBuffer
 from zppo.algorithm.step import StepParts, sample_and_grade
 from zppo.config import Config, load_config
-from zppo.errors import RunError
 from zppo.runs.build import RunParts, build_evaluation, family
-from zppo.runs.checkpoint import best, checkpoints, latest, load_checkpoint
+from zppo.runs.checkpoint import find_checkpoint
 from zppo.runs.directory import CONFIG, RunDirectory, step_of
 from zppo.runs.files import write_gzip
 from zppo.runs.loop import blocking
@@ -102,30 +100,15 @@ def evaluate(
         config = run.config(overrides)
     else:
         config = load_config(target, overrides)
-    path = None if run is None else _pick(run, checkpoint)
+    path = None
+    if run is not None and checkpoint != "start":
+        path = find_checkpoint(run, checkpoint)
     parts = build(config)
-    if run is not None and path is not None:
-        scratch = PromptReplayBuffer(config.algorithm.buffer_capacity)
-        load_checkpoint(path, run, parts.step.student, scratch)
+    if path is not None:
+        parts.step.student.load(path)
     step = 0 if path is None else step_of(path)
     result, groups = blocking(evaluate_questions(step, parts.data.validation, parts.step, progress))
     if output is not None:
         media = RunDirectory(Path(output).parent).media
         write_gzip(Path(output), "".join(group_lines(groups, media)))
     return result
-
-
-def _pick(run: RunDirectory, name: str) -> Path | None:
-    """The checkpoint that `name` means, None for the untrained student. Raises `RunError`."""
-    if name == "start":
-        return None
-    found = {"latest": latest, "best": best}.get(name)
-    if found is not None:
-        path = found(run)
-    else:
-        steps = {str(step_of(p)): p for p in checkpoints(run)}
-        path = steps.get(name.removeprefix("step-").lstrip("0") or "0")
-    if path is None:
-        have = ", ".join(str(step_of(p)) for p in checkpoints(run)) or "none"
-        raise RunError(f"`{run.root}` has no checkpoint `{name}`; steps with one: {have}.")
-    return path

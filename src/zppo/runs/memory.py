@@ -42,9 +42,9 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         return (
-            f"{_gib(self.total)} (weights {_gib(self.weights)}, gradients and optimiser "
-            f"{_gib(self.training)}, teacher {_gib(self.teacher)}, activations about "
-            f"{_gib(self.activations)})"
+            f"{readable(self.total)} (weights {readable(self.weights)}, gradients and optimiser "
+            f"{readable(self.training)}, teacher {readable(self.teacher)}, activations about "
+            f"{readable(self.activations)})"
         )
 
 
@@ -64,8 +64,8 @@ def shortage(needed: int, available: int, config: Config) -> str:
     if config.student.dtype != "bf16":
         ideas.insert(1, "student.dtype=bf16")
     return (
-        f"Training `{config.student.model}` needs about {_gib(needed)} of memory and "
-        f"{_gib(available)} are free. What helps: {'; '.join(ideas)}."
+        f"Training `{config.student.model}` needs about {readable(needed)} of memory and "
+        f"{readable(available)} are free. What helps: {'; '.join(ideas)}."
     )
 
 
@@ -201,5 +201,6 @@ def _folder(model: str) -> Path | None:
     return Path(path) if gguf is None and Path(path).is_dir() else None
 
 
-def _gib(size: int) -> str:
+def readable(size: int) -> str:
+    """A size in GiB or MiB."""
     return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"

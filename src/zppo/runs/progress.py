@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from zppo.runs.evaluation import Evaluation
 from zppo.runs.result import RunResult
 from zppo.types import GroupKind
 
@@ -129,7 +130,7 @@ def show_result(result: RunResult, console: Console) -> None:
         return
     console.print(f"{result.steps} steps in {_clock(result.seconds)}. The run lies in {where}.")
     console.print("Next:")
-    console.print(f"  zppo resume {where} run.steps={2 * result.steps}   to train longer", style="")
+    console.print(f"  zppo resume {where} run.steps={2 * result.steps}   to train longer")
     console.print(f"  zppo eval {where} evaluation.samples=8   to evaluate with more samples")
     console.print(f"  zppo export {where} FOLDER   to get the trained model as a plain folder")
 
@@ -151,6 +152,22 @@ def _accuracy_table(result: RunResult) -> Table:
             style="bold" if name == "all" else "",
         )
     return table
+
+
+def show_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
+    """The table of `zppo eval`."""
+    console = console or Console(highlight=False)
+    table = Table("family", title=f"Accuracy at step {evaluation.step}", title_justify="left")
+    table.add_column("questions", justify="right")
+    table.add_column("accuracy", justify="right")
+    for name in sorted(evaluation.accuracy, key=lambda name: (name == "all", name)):
+        table.add_row(name, str(evaluation.questions[name]), f"{evaluation.accuracy[name]:.1%}")
+    console.print(table)
+    if evaluation.unfinished:
+        console.print(
+            f"{evaluation.unfinished:.1%} of the responses were cut at "
+            "evaluation.max_response_tokens."
+        )
 
 
 def _summary(metrics: Mapping[str, Any]) -> str:

@@ -1,0 +1,5 @@
+"""`python -m zppo` is `zppo`."""
+
+from zppo.cli import main
+
+main()

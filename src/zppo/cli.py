@@ -1,0 +1,225 @@
+"""The command line: parses, calls, prints.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from zppo.errors import ZppoError
+
+_INTERRUPTED = 130
+_BAD_INPUT = 2
+
+
+class _Commands(TyperGroup):
+    """Turns errors a user can act on into their message, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZppoError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(_BAD_INPUT) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            typer.secho(f"Error: {_MEMORY}\n({error})", fg="red", err=True)
+            raise typer.Exit(_BAD_INPUT) from None
+
+
+_MEMORY = (
+    "Out of memory. Lower student.micro_batch_tokens (training) or student.sampler_batch_tokens "
+    "(sampling), or turn on student.gradient_checkpointing. A run goes on with `zppo resume`."
+)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _recipes() -> str:
+    """The shipped recipes with the first comment line of each."""
+    lines: list[str] = []
+    for file in sorted((Path(__file__).parent / "recipes").glob("*.yaml")):
+        first = file.read_text(encoding="utf-8").partition("\n")[0]
+        lines.append(f"{file.stem:<14} {first.lstrip('# ')}")
+    return "\n\n".join(["Recipes:", *lines])
+
+
+def _command_group(help: str) -> typer.Typer:
+    return typer.Typer(
+        cls=_Commands,
+        help=help,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: rich alone takes a tenth of a second to import
+    )
+
+
+app = _command_group("Train small models with the teacher in the prompt (arXiv:2606.18216).")
+data = _command_group("Look at data before training on it.")
+lab = _command_group("The lab: tiny models and puzzles that ship with the package.")
+app.add_typer(data, name="data")
+app.add_typer(lab, name="lab")
+
+ConfigArgs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        show_default=False,
+        help="A YAML file or a recipe (default: lab), then settings such as optimizer.lr=1e-5.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", show_default=False, help="Settings to change."),
+]
+CheckpointOption = Annotated[str, typer.Option(help="latest, best, or a step number.")]
+
+
+@app.command(epilog=_recipes())
+def train(config: ConfigArgs = None) -> None:
+    """Train. Without arguments: ZPPO on the lab, a few minutes on a laptop."""
+    settings = _load(config)  # before the imports that take seconds
+    from zppo.runs.train import train as start
+
+    _exit_unless(start(settings).complete)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(metavar="RUN")], changes: Overrides = None) -> None:
+    """Go on with a run from its last checkpoint."""
+    from zppo.runs.train import resume as go_on
+
+    _exit_unless(go_on(run, changes or []).complete)
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="RUN|CONFIG")] = "lab",
+    changes: Overrides = None,
+    checkpoint: Annotated[str, typer.Option(help="latest, best, start, or a step.")] = "latest",
+    output: Annotated[Path | None, typer.Option(help="Write all responses (.jsonl.gz).")] = None,
+) -> None:
+    """Accuracy on the validation questions, of a run's checkpoint or of an untrained student."""
+    overrides = changes or []
+    if "=" in target:
+        target, overrides = "lab", [target, *overrides]
+    from zppo.runs.evaluation import evaluate as measure
+    from zppo.runs.progress import show_evaluation
+
+    show_evaluation(measure(target, overrides, checkpoint=checkpoint, output=output))
+
+
+@app.command(epilog=_recipes())
+def check(config: ConfigArgs = None) -> None:
+    """Preflight: models, data, memory, and one prompt of each kind. Nothing is trained."""
+    settings = _load(config)
+    from zppo.runs.check import check as preflight
+
+    if preflight(settings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or one of its checkpoints.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    checkpoint: CheckpointOption = "latest",
+) -> None:
+    """Write a trained model as a plain Hugging Face folder (LoRA merged)."""
+    from zppo.runs.export import export as write
+
+    typer.echo(f"Wrote {write(run, folder, checkpoint)}")
+
+
+@app.command()
+def version() -> None:
+    """The versions at work."""
+    import platform
+    from importlib.metadata import version as of
+
+    typer.echo(f"zppo {of('zppo')}, torch {of('torch')}, transformers {of('transformers')}")
+    typer.echo(f"Python {platform.python_version()} on {platform.platform()}")
+
+
+@data.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="A data file, hf:NAME, or lab:SPLIT.")],
+    config: ConfigArgs = None,
+    tokens: Annotated[bool, typer.Option(help="Count prompt tokens (loads the student).")] = False,
+) -> None:
+    """Rows that can be used and why others cannot, sources, and the lengths of questions."""
+    settings = _load(config)
+    from zppo.runs.inspect import inspect_data
+
+    inspect_data(file, settings, tokens)
+
+
+_FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@lab.command("build", context_settings=_FORWARDED)
+def lab_build(context: typer.Context) -> None:
+    """Train the lab's models from a seed (`zppo lab build --help` for its options)."""
+    from zppo.lab.build import main as build
+
+    _forward("zppo lab build", build, context.args)
+
+
+@lab.command("measure", context_settings=_FORWARDED)
+def lab_measure(context: typer.Context) -> None:
+    """Measure the lab's student: plain, BCQ and NCQ accuracy."""
+    from zppo.lab.measure import main as measure
+
+    _forward("zppo lab measure", measure, context.args)
+
+
+def _forward(name: str, function: Any, args: list[str]) -> None:
+    """Hand the arguments to a module that parses its own."""
+    sys.argv = [name, *args]
+    function()
+
+
+def _load(args: list[str] | None) -> Any:
+    from zppo.config import load_config
+
+    args = list(args or [])
+    path = args.pop(0) if args and "=" not in args[0] else None
+    return load_config(path, args)
+
+
+def _exit_unless(complete: bool) -> None:
+    if not complete:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def main() -> None:
+    """The `zppo` command."""
+    # Progress bars and advice of libraries would tear our own display apart.
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except SystemExit as end:
+        if end.code != _INTERRUPTED:
+            raise
+        # A model in the middle of a forward pass would keep the process alive; all files are
+        # written in whole pieces, so there is nothing to wait for.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)
