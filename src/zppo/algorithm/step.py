@@ -20,6 +20,7 @@ from zppo.algorithm.methods import Method
 from zppo.algorithm.metrics import step_metrics
 from zppo.algorithm.prompts import Templates
 from zppo.algorithm.reformulate import question_rng, reformulate
+from zppo.algorithm.tasks import task_group
 from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.rewards import Grader
@@ -34,6 +35,7 @@ from zppo.types import (
     Reformulation,
     Response,
     Rollout,
+    RolloutStatus,
     StepResult,
     TeacherRollout,
 )
@@ -82,7 +84,7 @@ async def training_step(
     n_replay = replay_size(config.rho_replay, len(new), len(buffer)) if method.replay else 0
     replayed = buffer.sample(n_replay, rng, exclude={q.id for q in new})
     with timers("plain"):
-        plain, teacher_rollouts = await _plain_phase(step, new, replayed, parts, timers, progress)
+        plain, teacher_rollouts = await _plain_phase(step, new, replayed, parts, progress)
 
     # 3. Pre-cap: the hardest questions, at most rho_aug * |X_new|.
     cap = share_of(config.rho_aug, len(new)) if method.reformulates else 0
@@ -162,7 +164,6 @@ async def _plain_phase(
     new: Sequence[Question],
     replayed: Sequence[Question],
     parts: StepParts,
-    timers: _Timers,
     progress: Progress,
 ) -> tuple[list[Group], dict[str, tuple[TeacherRollout, ...]]]:
     questions = [*new, *replayed]
@@ -171,7 +172,7 @@ async def _plain_phase(
     groups: dict[int, Group] = {}
     asked: list[asyncio.Task[dict[str, tuple[TeacherRollout, ...]]]] = []
     progress("plain", 0, len(prompts))
-    async with asyncio.TaskGroup() as tasks:
+    async with task_group() as tasks:
         async for chunk in parts.student.rollout(
             prompts, parts.config.algorithm.group_size, (seed, step, _PLAIN)
         ):
@@ -268,17 +269,27 @@ def _inject(
     parts: StepParts,
 ) -> Group:
     """The naive baseline: a correct teacher response in place of one rollout of an all-wrong
-    group, learnt from as if the student had sampled it."""
-    right = [t for t in teacher_rollouts.get(group.question.id, ()) if t.correct]
-    if group.outcome is not GroupOutcome.ALL_WRONG or not right:
+    group, learnt from as if the student had sampled it. One longer than the student's own
+    responses may be stays out: its positions could lie beyond the context."""
+    if group.outcome is not GroupOutcome.ALL_WRONG:
+        return group
+    responses = [
+        (t, parts.student.as_response(t.text))
+        for t in teacher_rollouts.get(group.question.id, ())
+        if t.correct
+    ]
+    limit = parts.config.rollout.max_response_tokens
+    right = [(t, response) for t, response in responses if len(response.token_ids) <= limit]
+    if not right:
         return group
     rng = question_rng(parts.config.seed, step, group.question.id, "inject")
-    chosen = right[rng.integers(len(right))]
+    chosen, response = right[rng.integers(len(right))]
     place = int(rng.integers(len(group.rollouts)))
     rollout = replace(
         group.rollouts[place],
-        response=parts.student.as_response(chosen.text),
+        response=response,
         reward=1.0,
+        status=RolloutStatus.GRADED,
         extracted=chosen.extracted,
         injected=True,
     )
