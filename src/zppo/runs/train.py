@@ -14,7 +14,7 @@ from zppo.algorithm.buffer import PromptReplayBuffer
 from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import PromptOrder
-from zppo.errors import ConfigError, RunError, ZppoError
+from zppo.errors import ConfigError, RunError
 from zppo.runs.build import RunParts, build_run
 from zppo.runs.checkpoint import (
     check_resumable,
@@ -177,8 +177,6 @@ class _Session:
             if self.watch.failed is None:
                 raise
             raise failed_update(self.run, step, *self.watch.failed, error) from error
-        except ExceptionGroup as group:
-            raise _first_of(group) from group
         seconds = time.perf_counter() - began
         speed = result.metrics.get("tokens/sampled", 0) / seconds
         timing = {"time/total": seconds, "time/tokens_per_second": speed}
@@ -267,16 +265,3 @@ def _refuse_fixed(overrides: Sequence[str]) -> None:
             raise ConfigError(
                 f"`{key}` cannot change within a run; start another one with `zppo train`."
             )
-
-
-def _first_of(group: BaseExceptionGroup[Exception]) -> Exception:
-    """What went wrong inside a task group: the error a user can act on, if there is one."""
-    flat: list[Exception] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            pending.extend(error.exceptions)
-        elif isinstance(error, Exception):
-            flat.append(error)
-    return next((e for e in flat if isinstance(e, ZppoError)), flat[0])
