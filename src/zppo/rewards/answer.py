@@ -18,7 +18,7 @@ from zppo.rewards import choices
 from zppo.rewards.evaluate import same_value
 from zppo.rewards.intervals import is_ordered, same_union
 from zppo.rewards.limits import MAX_CHARS, MAX_NESTING
-from zppo.rewards.lists import same_parts
+from zppo.rewards.lists import same_lists, same_tuples
 from zppo.rewards.normalize import clean, compact, strip_marks
 from zppo.rewards.relations import about, same_equation, sides
 from zppo.rewards.units import quantity, same_unit
@@ -41,8 +41,15 @@ def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -
             return verdict
     if _same(left, right) or _same_letter(left, right):
         return True
-    bare = strip_marks(left), strip_marks(right)
-    return bare != (left, right) and all(bare) and _same(*bare)
+    return _same_without_marks(left, right)
+
+
+def _same_without_marks(answer: str, gold: str) -> bool:
+    """The second pass. A mark stands where a unit would, so it does not go with one."""
+    bare = strip_marks(answer), strip_marks(gold)
+    if bare == (answer, gold) or not all(bare) or any(quantity(text).words for text in bare):
+        return False
+    return _same(*bare)
 
 
 def _same_letter(answer: str, gold: str) -> bool:
@@ -73,20 +80,25 @@ def _compare(a: str, b: str, depth: int) -> bool:
 
 
 def _same_reading(a: str, b: str, same: choices.Same) -> bool:
-    """As sets of reals, by parts, as equations or as quantities: what the texts turn out to be."""
+    """As sets of reals, as lists, equations, tuples or quantities: whatever they are."""
     if (is_ordered(a) or is_ordered(b)) and same_union(a, b, same):
         return True
-    by_parts = same_parts(a, b, same)
-    if by_parts is not None:
-        return by_parts
+    as_lists = same_lists(a, b, same)
+    if as_lists is not None:
+        return as_lists
     ours, theirs = sides(a), sides(b)
     if len(ours) > 1 or len(theirs) > 1:
         return same_equation(ours, theirs, same)
-    return not is_words(a) and not is_words(b) and _same_quantity(a, b)
+    as_tuples = same_tuples(a, b, same)
+    if as_tuples is not None:
+        return as_tuples
+    return not (is_words(a) and is_words(b)) and _same_quantity(a, b)
 
 
 def _same_quantity(a: str, b: str) -> bool:
     ours, theirs = quantity(a), quantity(b)
+    if bool(ours.words) != bool(theirs.words):  # 3h beside 3 hours is no variable
+        ours, theirs = quantity(a, tight=True), quantity(b, tight=True)
     factor = same_unit(ours, theirs)
     if factor is None:
         return False

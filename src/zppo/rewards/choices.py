@@ -12,7 +12,7 @@ _LABEL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _ANOTHER = re.compile(r"^(?:and|or|,|/|&)|\([A-Za-z]\)|^[A-Za-z]$")
-_LETTER = re.compile(r"\(?([A-Za-h])\)?")
+_LETTER = re.compile(r"\(?([A-Ja-h])\)?")
 
 Same = Callable[[str, str], bool]
 

@@ -174,8 +174,8 @@ def _integer_root(value: int, degree: int) -> int | None:
 
 def _root(radicand: Value, degree: Value) -> Value:
     n = _integer(degree)
-    if n is None or n < 2:
-        return _power(radicand, 1 / degree)
+    if n is None or not 2 <= n <= 64:
+        raise Unreadable("a root out of bounds")
     if isinstance(radicand, Fraction) and radicand < 0 and n % 2:
         return -_power(-radicand, Fraction(1, n))  # the real root, as the sign means
     return _power(radicand, Fraction(1, n))

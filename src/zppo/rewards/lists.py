@@ -16,14 +16,24 @@ _THOUSANDS = re.compile(r"(?<![\d.])-?(?:\\\$ ?)?\d{1,3}(?:,\d{3})+(?![\d,])")
 _MATRIX = re.compile(
     r"\\begin ?\{([pbvV]?)(?:small)?(?:matrix|array)\*?\}(?: ?\{[lcr| ]*\})?(.*)\\end ?\{[^{}]*\}"
 )
-_ROW = re.compile(r"\\\\(?: ?\[[^\]]*\])?")
+_ROW = re.compile(r"\\\\")
 _CELL = re.compile(r"&")
 
 Same = Callable[[str, str], bool]
 
 
-def same_parts(answer: str, gold: str, same: Same) -> bool | None:
-    """Two cleaned texts part by part; None when both can be read as a whole."""
+def same_lists(answer: str, gold: str, same: Same) -> bool | None:
+    """Two cleaned texts as lists or sets; None when both can be read as one item."""
+    ours, theirs = _readings(answer), _readings(gold)
+    whole = ([answer], [gold])
+    pairs = [(x, y) for x in ours for y in theirs if (x, y) != whole]
+    if any(_in_any_order(x, y, same) for x, y in pairs):
+        return True
+    return None if [answer] in ours and [gold] in theirs else False
+
+
+def same_tuples(answer: str, gold: str, same: Same) -> bool | None:
+    """Two cleaned texts as tuples or matrices; None when neither is one."""
     matrices = _matrix(answer), _matrix(gold)
     if any(matrices):
         return _same_matrix(*matrices, same)
@@ -31,12 +41,7 @@ def same_parts(answer: str, gold: str, same: Same) -> bool | None:
     if any(tuples):
         a, b = tuples
         return a is not None and b is not None and a[0] == b[0] and _in_order(a[1], b[1], same)
-    ours, theirs = _readings(answer), _readings(gold)
-    whole = ([answer], [gold])
-    pairs = [(x, y) for x in ours for y in theirs if (x, y) != whole]
-    if any(_in_any_order(x, y, same) for x, y in pairs):
-        return True
-    return None if [answer] in ours and [gold] in theirs else False
+    return None
 
 
 def _tuple(text: str) -> tuple[str, list[str]] | None:

@@ -45,7 +45,7 @@ _TEXT = re.compile(
 )
 _COLOR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}")
 _NOISE = re.compile(
-    r"(\\\\)"  # a line break of a matrix stays
+    r"(\\\\)(?: ?\[[\d.]+ ?(?:pt|em|ex|mm)\])?"  # a line break of a matrix stays
     r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathstrut)(?![A-Za-z])\.?"
     r"|\\[()\[\]!]"
 )
@@ -97,8 +97,8 @@ def strip_marks(text: str) -> str:
 
 
 def compact(text: str) -> str:
-    """A cleaned `text` as a string to compare: spaces only where they part two letters."""
-    text = re.sub(r"(?<![A-Za-z]) | (?![A-Za-z])", "", text)
+    """A cleaned `text` as a string to compare: spaces only between letters and digits."""
+    text = re.sub(r"(?<![A-Za-z\d]) | (?![A-Za-z\d])", "", text)
     return re.sub(r"\{(\w)\}", r"\1", text)
 
 

@@ -72,8 +72,7 @@ def _is_sum(text: str) -> bool:
     """A combination the question may ask for: m+n, 100a+b. Not x+1, which asks for x."""
     if len(text) > 80 or _SUM.fullmatch(_SCRIPT.sub("", text).strip()) is None:
         return False
-    letters = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text)))
-    return len(letters) > 1
+    return len(set(re.findall(r"\\[A-Za-z]+|[A-Za-z]", text))) > 1
 
 
 def _proportional(a: list[str], b: list[str]) -> bool:

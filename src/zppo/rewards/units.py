@@ -83,6 +83,9 @@ _TAIL = re.compile(rf"{_WORD}(?:(?: ?/ ?| ?\\cdot ?| ?\* ?| |-){_WORD}){{0,5}}")
 _TAIL_START = re.compile(r"(?<=[\d)}\] !|])(?<!\\)(?:\\(?=Omega)|[A-Za-zµ])")
 _CURRENCY = re.compile(r"^(-?) ?(\\\$|[€£¥₹]|Rs\.?|USD|US\\\$) ?(-?)(?=[\d.\\(])")
 _CURRENCY_AFTER = re.compile(r"(?<=[\d)}]) ?(\\\$|[€£¥₹¢])$")
+_FRACTION = re.compile(
+    r"(?<=[\d)} ])\\frac ?\{ ?([A-Za-z]+) ?\} ?\{ ?([A-Za-z]+)((?: ?\^ ?\{?\d\}?)?) ?\}$"
+)
 _PART = re.compile(r"( ?/ ?| per )|(\\?[A-Za-zµ$€£¥₹¢]+)\.?(?: ?\^ ?\{?(-?\d)\}?)?")
 
 
@@ -98,14 +101,18 @@ class Quantity:
 
 
 @lru_cache(maxsize=8192)
-def quantity(text: str) -> Quantity:
-    """A cleaned `text` as number and unit. What has no unit is all number."""
+def quantity(text: str, tight: bool = False) -> Quantity:
+    """A cleaned `text` as number and unit. What has no unit is all number.
+
+    One letter set right against a number is a variable (5m), and only a unit when `tight`.
+    """
+    text = _FRACTION.sub(_in_line, text)
     if money := _CURRENCY.match(text):
         number, words = _scaled(money[1] + money[3] + text[money.end() :])
         return _with_unit(number, f"{money[2]} {words}".strip())
     if money := _CURRENCY_AFTER.search(text):
         return _with_unit(text[: money.start()], money[1])
-    return _with_unit(*_scaled(text))
+    return _with_unit(*_scaled(text, tight))
 
 
 def same_unit(a: Quantity, b: Quantity) -> Fraction | None:
@@ -117,9 +124,9 @@ def same_unit(a: Quantity, b: Quantity) -> Fraction | None:
     return Fraction(1) if a.words <= b.words or b.words <= a.words else None
 
 
-def _scaled(text: str) -> tuple[str, str]:
+def _scaled(text: str, tight: bool = False) -> tuple[str, str]:
     """(number, unit words), with a scale word (5 million) multiplied into the number."""
-    number, words = _cut(text)
+    number, words = _cut(text, tight)
     first, _, rest = words.partition(" ")
     scale = _SCALES.get(first.casefold().removesuffix("s"))
     if scale is None:
@@ -127,22 +134,26 @@ def _scaled(text: str) -> tuple[str, str]:
     return f"({number})\\cdot {scale}", rest.removeprefix("of ")
 
 
-def _cut(text: str) -> tuple[str, str]:
+def _cut(text: str, tight: bool) -> tuple[str, str]:
     start = max(len(text) - 60, 0)
     for match in _TAIL_START.finditer(text, start):
         tail = text[match.start() :]
-        if match.start() and _TAIL.fullmatch(tail) and _is_unit(tail, text[match.start() - 1]):
+        loose = tight or text[match.start() - 1] == " "
+        if match.start() and _TAIL.fullmatch(tail) and _is_unit(tail, loose):
             return text[: match.start()].strip(), tail
     return text, ""
 
 
-def _is_unit(tail: str, before: str) -> bool:
-    """Known units, or words long enough not to be variables. One letter set right against a
-    number is a variable (5m), apart from it a unit (5 m)."""
+def _is_unit(tail: str, loose: bool) -> bool:
+    """Known units, or words long enough not to be variables."""
     words = re.findall(r"\\?[A-Za-zµ]+", tail)
-    if before != " " and len(words[0]) == 1:
-        return False
-    return all(map(_may_be_unit, words))
+    return (loose or len(words[0]) > 1) and all(map(_may_be_unit, words))
+
+
+def _in_line(match: re.Match[str]) -> str:
+    """9.8 \\frac{m}{s^2} as 9.8 m/s^2."""
+    known = all(_may_be_unit(match[group]) for group in (1, 2))
+    return f" {match[1]}/{match[2]}{match[3]}" if known else match[0]
 
 
 def _may_be_unit(word: str) -> bool:
@@ -151,7 +162,7 @@ def _may_be_unit(word: str) -> bool:
     folded = word.casefold()
     if folded in _STOP or folded in FUNCTIONS:
         return False
-    return len(word) > 2 or folded == "of" or _look_up(folded) is not None
+    return len(word) > 2 or folded == "of" or folded in _POWERS or _look_up(folded) is not None
 
 
 def _look_up(word: str) -> tuple[str, Fraction] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_WORDLIKE = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .,'’&/-])*")  # noqa: RUF001
+_RUN = r"(?:[^\W\d_]+(?:(?<=[^\W\d_]{2})[-/'’][^\W\d_]+)*)"  # noqa: RUF001
+_WORDLIKE = re.compile(rf"{_RUN}(?:(?: ?& ?|[.,]? |[.,]){_RUN})*\.?")
 _ARTICLE = re.compile(r"^(?:the|a|an) (?=\w{2})")
 _NUMBERS = {
     word: str(number)
@@ -19,7 +20,7 @@ _NUMBERS = {
 _NOTHING = frozenset(
     ("no solution", "no solutions", "no real solution", "no real solutions", "empty set")
 )
-_DECIDED = re.compile(r"(yes|no|true|false)\s*[,.;:–-]\s*(?!(?:yes|no|true|false)\b)\D+", re.I)  # noqa: RUF001
+_DECIDED = re.compile(r"(yes|no|true|false)\s*[,.;:–-]\s*+(?!(?:yes|no|true|false)\b)\D+", re.I)  # noqa: RUF001
 
 
 def is_words(text: str) -> bool:
