@@ -1,24 +1,23 @@
 """From a `Prompt` to what the model's forward takes, for text models and the Qwen-VL family.
 
-Images go through the checkpoint's own image processor. Video frames are patched here, because the
-library's video processor needs torchvision, whose wheels do not fit a CPU build of torch.
+Images go through the checkpoint's own image processor, video frames through `zppo.student.video`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jinja2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from zppo.data.media import load_frames, load_image
 from zppo.errors import DataError, ModelError
-from zppo.types import Media, Prompt
+from zppo.student.video import patch_video
+from zppo.types import Media, Prompt, Question
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 
@@ -137,11 +136,18 @@ class PromptEncoder:
         self.video_token: int | None = getattr(config, "video_token_id", None)
         #: The submodule that knows multimodal rotary positions, None for text models.
         self.rope = _rope_owner(model)
+        #: What messages call the model.
+        self.name: str = getattr(config, "_name_or_path", "") or config.model_type
+        self.model_type: str = config.model_type
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError(
-                "The student's tokenizer has no chat template; set student.chat_template to a "
-                "Jinja file, or use an instruction-tuned checkpoint."
+                f"The tokenizer of `{self.name}` has no chat template; use an instruction-tuned "
+                "checkpoint, or for a student set student.chat_template to a Jinja file."
             )
+        try:
+            self._render("A question.")
+        except jinja2.TemplateError as error:
+            raise ModelError(f"The chat template of `{self.name}` fails: {error}") from None
 
     @property
     def placeholder_ids(self) -> list[int]:
@@ -154,42 +160,54 @@ class PromptEncoder:
         return sorted(i for i in ids if i is not None)
 
     def encode(self, prompt: Prompt) -> EncodedPrompt:
-        """Raises `DataError` when media and placeholders do not match or a file is unusable,
-        `ModelError` when a text model is given media."""
+        """Raises `DataError` when the text contains a placeholder token or a file is unusable,
+        `ModelError` when the model cannot take the question's media."""
         media = prompt.question.media
-        if not media:
-            ids = self._ids(self._render(prompt.text)) + list(prompt.prefix_ids)
-            return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
-        if self.image_processor is None or self.image_token is None:
-            raise ModelError(
-                f"Question `{prompt.question.id}` has {media[0].kind}s but the student is a text "
-                "model; use a vision-language checkpoint or a text data set."
-            )
-        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
-        text = self._render(content)
-        images = [self._image(m) for m in media if m.kind == "image"]
-        videos = [self._video(m) for m in media if m.kind == "video"]
-        merge = self.image_processor.merge_size**2
-        for patches, _ in images:
-            text = _replace_once(text, _IMAGE, _IMAGE_MARK * (len(patches) // merge), prompt)
-        for patches, grid, times in videos:
-            per_frame = len(patches) // merge // int(grid[0])
-            frames = "".join(
-                f"<{t:.1f} seconds>{_START}{_VIDEO_MARK * per_frame}{_END}" for t in times
-            )
-            text = _replace_once(text, _START + _VIDEO + _END, frames, prompt)
-        if _IMAGE in text or _VIDEO in text:
+        if self.image_token is not None and (_IMAGE in prompt.text or _VIDEO in prompt.text):
             raise DataError(
                 f"Question `{prompt.question.id}`: its text contains an image or video "
                 "placeholder token."
             )
-        text = text.replace(_IMAGE_MARK, _IMAGE).replace(_VIDEO_MARK, _VIDEO)
+        if not media:
+            ids = self._ids(self._render(prompt.text)) + list(prompt.prefix_ids)
+            return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
+        self._refuse_media(prompt.question)
+        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
+        try:
+            images = [self._image(m) for m in media if m.kind == "image"]
+            videos = [self._video(m) for m in media if m.kind == "video"]
+        except (DataError, ValueError) as error:  # ValueError: the processor on extreme shapes
+            raise DataError(f"Question `{prompt.question.id}`: {error}") from None
+        merge = self.image_processor.merge_size**2  # pyright: ignore[reportOptionalMemberAccess]
+        pictures = [_IMAGE * (len(patches) // merge) for patches, _ in images]
+        films: list[str] = []
+        for patches, grid, times in videos:
+            frame = _START + _VIDEO * (len(patches) // merge // int(grid[0])) + _END
+            films.append("".join(f"<{t:.1f} seconds>{frame}" for t in times))
+        text = self._render(content)
+        text = _fill(text, _IMAGE, pictures, prompt.question)
+        text = _fill(text, _START + _VIDEO + _END, films, prompt.question)
         ids = np.asarray(self._ids(text) + list(prompt.prefix_ids))
         types = np.where(
             ids == self.image_token, IMAGE, np.where(ids == self.video_token, VIDEO, TEXT)
         )
         return EncodedPrompt(
             ids, types, tuple(images), tuple((patches, grid) for patches, grid, _ in videos)
+        )
+
+    def _refuse_media(self, question: Question) -> None:
+        kinds = sorted({f"{m.kind}s" for m in question.media})
+        if self.image_processor is None or self.image_token is None:
+            reason = "is a text model"
+        elif not hasattr(self.image_processor, "merge_size") or self.rope is None:
+            reason = "is not of the Qwen-VL family, the only one whose media are supported"
+        elif "videos" in kinds and self.model_type.startswith("qwen2"):
+            reason = "takes videos in a form that is not supported; Qwen3-VL and later do"
+        else:
+            return
+        raise ModelError(
+            f"Question `{question.id}` has {' and '.join(kinds)}, but `{self.name}` {reason}. Use "
+            "another checkpoint or another data set."
         )
 
     def collate(self, prompts: Sequence[EncodedPrompt], device: torch.device | str) -> PromptBatch:
@@ -251,61 +269,19 @@ class PromptEncoder:
         )
 
 
-def patch_video(
-    frames: Sequence[Image.Image], processor: Any, max_pixels: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel patches of a video as Qwen3-VL's processor makes them.
-
-    `frames` share one size. `max_pixels` bounds frames * height * width; None: the image
-    processor's `size.longest_edge` a frame. Returns patches (t*h*w, C*tp*p*p) and grid (t, h, w).
-    """
-    p, m, tp = processor.patch_size, processor.merge_size, processor.temporal_patch_size
-    width, height = frames[0].size
-    count = math.ceil(len(frames) / tp) * tp
-    limit = max_pixels or processor.size["longest_edge"] * count
-    floor = processor.size["shortest_edge"]
-    height, width = _fit(height, width, count, p * m, floor, limit)
-    pixels = np.stack(
-        [
-            np.asarray(f.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
-            for f in frames
-        ]
-    ).astype(np.float32)
-    pixels = (pixels / 255.0 - processor.image_mean) / processor.image_std
-    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], count - len(frames), axis=0)])
-    t, h, w = count // tp, height // p, width // p
-    x = pixels.transpose(0, 3, 1, 2).reshape(t, tp, 3, h // m, m, p, w // m, m, p)
-    x = x.transpose(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * tp * p * p)
-    return np.ascontiguousarray(x, dtype=np.float32), np.array([t, h, w], dtype=np.int64)
-
-
-def _fit(
-    height: int, width: int, count: int, factor: int, floor: int, limit: int
-) -> tuple[int, int]:
-    """Nearest size divisible by `factor` whose volume count*h*w lies in [floor, limit]."""
-    h, w = (max(factor, round(x / factor) * factor) for x in (height, width))
-    if count * h * w > limit:
-        scale = math.sqrt(count * height * width / limit)
-        h, w = (max(factor, math.floor(x / scale / factor) * factor) for x in (height, width))
-    elif count * h * w < floor:
-        scale = math.sqrt(floor / (count * height * width))
-        h, w = (math.ceil(x * scale / factor) * factor for x in (height, width))
-    return h, w
-
-
 _START, _END = "<|vision_start|>", "<|vision_end|>"
 _IMAGE, _VIDEO = "<|image_pad|>", "<|video_pad|>"
-# Private-use characters stand for placeholders while the text is assembled.
-_IMAGE_MARK, _VIDEO_MARK = "\ue000", "\ue001"
 
 
-def _replace_once(text: str, old: str, new: str, prompt: Prompt) -> str:
-    if old not in text:
+def _fill(text: str, placeholder: str, fillings: Sequence[str], question: Question) -> str:
+    """`text` with each placeholder replaced by its filling, in order."""
+    parts = text.split(placeholder)
+    if len(parts) != len(fillings) + 1:
         raise ModelError(
-            f"Question `{prompt.question.id}`: the chat template shows fewer images or videos "
-            "than the question has; the model's template does not support its media."
+            f"Question `{question.id}`: the chat template shows {len(parts) - 1} images or videos "
+            f"of {len(fillings)}; the model's template does not support its media."
         )
-    return text.replace(old, new, 1)
+    return parts[0] + "".join(f + part for f, part in zip(fillings, parts[1:], strict=True))
 
 
 def _rope_owner(model: Any) -> Any | None:
