@@ -63,6 +63,7 @@ SAME: dict[str, Pairs] = {
         (r"\text{east}", "East"), ("是", "是"), ("café", "café"), ("red", '"red"'),
         (r"\text{even}", r"\textbf{even}"), ("two", "2"), (r"\emptyset", "no solution"),
         ("red, blue", "blue, red"), ("red and blue", "blue and red"), ("Bob", r"\mathrm{Bob}"),
+        ("3:30 PM", "3:30 p.m."), ("Room 12", "room 12"),
     ],
     "choices": [
         ("A", "a"), ("A", "(A)"), ("A", "A."), ("A", "A)"), ("A", r"\text{(A)}"), ("A", "Option A"),
@@ -78,7 +79,7 @@ SAME: dict[str, Pairs] = {
         (r"\{1\pm\sqrt{5},-2\}", r"-2, 1+\sqrt5, 1-\sqrt5"), ("-2,2", r"\pm 2"), (r"\pm 2", "x=±2"),
         ("1, 2", r"x_1=1,\; x_2=2"), ("1000, 2000", "1,000, 2,000"),
         (r"(1,2), (3,4)", "(3,4),(1,2)"),
-        ("5", r"\{5\}"), ("Q(x)=-2, Q(x)=2x-2", "Q(x)=2x-2, Q(x)=-2"),
+        ("5", r"\{5\}"), ("1, 2", r"x \in \{1, 2\}"), ("Q(x)=-2, Q(x)=2x-2", "Q(x)=2x-2, Q(x)=-2"),
     ],
     "tuples": [
         ("(1,2)", "(1, 2)"), ("(1,2)", r"\left(1,2\right)"), ("(1,2)", "(x,y)=(1,2)"),
@@ -129,7 +130,8 @@ SAME: dict[str, Pairs] = {
         ("3 x 10^8", "3e8"), (r"4\cdot3^{2023}", r"3^{2023}\cdot 4"), ("10^{-2}", "0.01"),
     ],
     "equations": [
-        ("x=5", "5"), ("5", "x=5"), ("x=5", "5=x"), ("x = 5", "x=5.0"), ("5", r"\text{Area} = 5"),
+        ("x=5", "5"), ("5", r"x \approx 5"), ("5", r"5 \\"), ("e", r"\mathrm e"), ("5", "x=5"),
+        ("x=5", "5=x"), ("x = 5", "x=5.0"), ("5", r"\text{Area} = 5"),
         ("y=2x+1", "y = 1 + 2x"), ("y = 2x + 3", "2x - y + 3 = 0"), ("x=5", "2x=10"),
         ("5x - 7y + 11z + 4 = 0", "-5x + 7y - 11z - 4 = 0"), ("x+1", "f(x)=x+1"), ("7", "m+n=7"),
         ("1024", "2^{10} = 1024"), ("5", "x = 10/2 = 5"), (r"\frac13", r"\frac13 \approx 0.333"),
@@ -167,7 +169,8 @@ DIFFERENT: dict[str, Pairs] = {
         ("dark blue", "blue"), ("blue", "light blue"), ("red", "not red"), ("none", "one"),
         ("yes", "yes and no"), ("yes", "Yes, no"), ("是", "否"), ("None", "no"), ("tea", "eat"),
         ("east", "west"), ("red, blue", "red"), ("Bob", "Rob"), ("even", "5"), ("5", "five six"),
-        ("circle", "circle or square"), ("True", "False"), ("a b", "b a"),
+        ("circle", "circle or square"), ("True", "False"), ("Room 12", "Room 13"),
+        ("3:30 PM", "3:30 am"), ("a b", "b a"),
     ],
     "choices": [
         ("A", "B"), ("A", "(B)"), ("A", "A, B"), ("A", "A or B"), ("A", "(A) and (B)"), ("A", "AB"),
@@ -214,7 +217,8 @@ DIFFERENT: dict[str, Pairs] = {
         (r"3^{2023}", r"3^{2024}"), ("0", "10^{-400}"),
     ],
     "equations": [
-        ("x=5", "x=6"), ("x=5", "y=5"), ("5", "x+1=5"), ("y=2x+1", "y=2x-1"), ("x=5", "x"),
+        ("x=5", "x=6"), ("5", r"x \approx 5.1"), ("x=5", "y=5"), ("5", "x+1=5"),
+        ("y=2x+1", "y=2x-1"), ("x=5", "x"),
         ("f(x)=x+1", "g(x)=x+1"), ("7", "x=6=7"), ("5", "4=5"), (r"\frac13", r"2 \approx \frac13"),
         ("0", "5x - 7y + 4 = 0"), ("52_8", "42"), ("52_8", "52_9"), ("y=2x", "x=2y"),
         ("5", r"x \ne 5"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pairs import DIFFERENT, SAME
 
+from tests.rewards.pairs import DIFFERENT, SAME
 from zppo.rewards.answer import equivalent
 
 

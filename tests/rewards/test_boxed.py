@@ -80,14 +80,14 @@ def test_a_box_at_the_end_is_found_after_any_reasoning(answer: str, reasoning: s
     ids=lambda text: text[:12],
 )
 def test_time_is_linear_in_hostile_text(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     extract_boxed(text)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 def test_a_megabyte_of_reasoning_takes_milliseconds() -> None:
     text = r"Let $x = \frac{1}{2}$ and \{a\} be. " * 28_000 + r"\boxed{5}"
     assert len(text) > 1_000_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert extract_boxed(text) == "5"
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05

@@ -8,8 +8,8 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs import DIFFERENT, SAME
 
+from tests.rewards.pairs import DIFFERENT, SAME
 from zppo.rewards import grade
 
 LIMIT_S = 0.2
@@ -94,9 +94,9 @@ BOMBS = [
 def test_bombs_are_wrong_and_cheap(bomb: str, copies: int) -> None:
     text = "\\boxed{" + bomb * copies + "}"
     for gold in GOLDS:
-        start = time.perf_counter()
+        start = time.process_time()
         verdict = grade(text, gold, options=("7", "8") if gold == "A" else None)
-        assert time.perf_counter() - start < LIMIT_S
+        assert time.process_time() - start < LIMIT_S
         assert not verdict.correct or (bomb, gold) in {("{" * 900 + "5" + "}" * 900, "5")}
 
 
@@ -149,10 +149,10 @@ PIECES = st.sampled_from(ALPHABET.split(" "))
 @settings(max_examples=400, deadline=None)
 def test_any_mixture_grades_quickly(pieces: list[str], space: str, gold: str) -> None:
     answer = space.join(pieces)
-    start = time.perf_counter()
+    start = time.process_time()
     grade("\\boxed{" + answer + "}", gold)
     grade("\\boxed{" + gold + "}", answer)
-    assert time.perf_counter() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
 
 
 @given(st.text(max_size=300), st.text(max_size=50))
@@ -166,10 +166,10 @@ def test_any_text_grades(answer: str, gold: str) -> None:
 @settings(max_examples=60, deadline=None)
 def test_repetition_up_to_100_kb_grades_quickly(piece: str, times: int) -> None:
     body = (piece * times)[:100_000]
-    start = time.perf_counter()
+    start = time.process_time()
     grade("\\boxed{" + body + "}", "5")
     grade("\\boxed{" + body[:1900] + "}", "1, 2, 3")
-    assert time.perf_counter() - start < 2 * LIMIT_S
+    assert time.process_time() - start < 2 * LIMIT_S
 
 
 @given(st.sampled_from([g for table in (SAME, DIFFERENT) for p in table.values() for g, _ in p]))
@@ -185,6 +185,6 @@ def test_fractions_are_equal_only_to_themselves(a, b) -> None:
 
 def test_a_megabyte_grades_in_milliseconds() -> None:
     text = "Since $x_{1} = 2$, we have \\frac{1}{2}. " * 25_000 + r"\boxed{5}"
-    start = time.perf_counter()
+    start = time.process_time()
     assert grade(text, "5").correct
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05

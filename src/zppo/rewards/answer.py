@@ -14,6 +14,9 @@ equals only itself.
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 from zppo.rewards import choices
 from zppo.rewards.evaluate import same_value
 from zppo.rewards.intervals import is_ordered, same_union
@@ -22,7 +25,9 @@ from zppo.rewards.lists import same_lists, same_tuples
 from zppo.rewards.normalize import clean, compact, strip_marks
 from zppo.rewards.relations import about, same_equation, sides
 from zppo.rewards.units import quantity, same_unit
-from zppo.rewards.words import is_words, number_in_words, same_words
+from zppo.rewards.words import is_prose, is_words, number_in_words, same_words
+
+_PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
 def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -> bool:
@@ -30,6 +35,8 @@ def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -
     time bounded by the limits of this package whatever `answer` holds."""
     if answer.strip() == gold.strip():
         return answer.strip() != ""
+    if not options and _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
+        return Fraction(answer) == Fraction(gold)
     if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS:
         return False
     left, right = clean(answer), clean(gold)
@@ -69,7 +76,7 @@ def _compare(a: str, b: str, depth: int) -> bool:
         return True
     if depth > MAX_NESTING:
         return False
-    if (is_words(a) or is_words(b)) and same_words(a, b):
+    if (is_words(a) or is_words(b) or (is_prose(a) and is_prose(b))) and same_words(a, b):
         return True
     a, b = number_in_words(a), number_in_words(b)
 

@@ -9,6 +9,7 @@ from zppo.rewards.brackets import enclosed, split_top
 from zppo.rewards.evaluate import read
 from zppo.rewards.limits import MAX_ITEMS
 from zppo.rewards.nodes import operations
+from zppo.rewards.relations import sides
 
 _STRONG = re.compile(r",? (?:and|or) |;|,(?= )")
 _COMMA = re.compile(r",? (?:and|or) |;|,")
@@ -55,7 +56,7 @@ def _tuple(text: str) -> tuple[str, list[str]] | None:
 
 def _readings(text: str) -> list[list[str]]:
     """The items of a list or set. `1,234` is one number and, failing that, two."""
-    found = enclosed(text)
+    found = enclosed(sides(text)[-1])  # x \in \{1, 2\} lists what the set does
     if found is not None and found[0] == "\\{" and found[2] == "\\}":
         text = found[1]
     grouped = _THOUSANDS.search(text) is not None

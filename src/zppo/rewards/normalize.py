@@ -46,7 +46,8 @@ _TEXT = re.compile(
 _COLOR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}")
 _NOISE = re.compile(
     r"(\\\\)(?: ?\[[\d.]+ ?(?:pt|em|ex|mm)\])?"  # a line break of a matrix stays
-    r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathstrut)(?![A-Za-z])\.?"
+    r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathstrut"
+    r"|mathrm|mathbf|mathit|rm|bf|it|tt)(?![A-Za-z])\.?"
     r"|\\[()\[\]!]"
 )
 _SPACE = re.compile(r"(\\\\)|\\[,;:> ]|~|\\q?quad(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|\s+")
@@ -147,7 +148,7 @@ def _trim(text: str) -> str:
     for _ in range(6):
         before = text
         text = _LEAD.sub("", text.strip(), count=1) if _LEAD.match(text.strip()) else text
-        text = text.strip(' "*`').rstrip(".,;:? ")
+        text = text.strip(' "*`').rstrip(".,;:? ").removesuffix("\\\\")
         if text.startswith("{") and _closes_at_end(text):
             text = text[1:-1]
         if text == before:

@@ -33,6 +33,7 @@ def about(text: str) -> list[str]:
     if "\\approx" not in text and "\\sim" not in text:
         return [text]
     parts = split_top(text, _ABOUT)
+    parts = parts[1:] if is_name(parts[0]) and len(parts) > 1 else parts
     numbers = [values(sides(part)[-1]) for part in parts]
     if any(n is None or len(n) != 1 or len(n[0]) != 1 for n in numbers):
         return [text]

@@ -7,6 +7,8 @@ import re
 _RUN = r"(?:[^\W\d_]+(?:(?<=[^\W\d_]{2})[-/'’][^\W\d_]+)*)"  # noqa: RUF001
 _WORDLIKE = re.compile(rf"{_RUN}(?:(?: ?& ?|[.,]? |[.,]){_RUN})*\.?")
 _ARTICLE = re.compile(r"^(?:the|a|an) (?=\w{2})")
+_FORMULA = re.compile(r"[\\^_+*/=<>(){}|]")
+_WORD = re.compile(r"(?<![^ ])[^\W\d_](?:\.?[^\W\d_])+\.?(?![^ ])")
 _NUMBERS = {
     word: str(number)
     for number, word in enumerate(
@@ -27,6 +29,11 @@ def is_words(text: str) -> bool:
     """Letters and the punctuation of prose only. Such an answer is never algebra: `on` is not
     `no`, nor `ba` `ab`."""
     return len(text) > 1 and _WORDLIKE.fullmatch(text) is not None and text not in ("pi", "inf")
+
+
+def is_prose(text: str) -> bool:
+    """Words among figures: 3:30 PM, Room 12. Without operators, so case means nothing."""
+    return _FORMULA.search(text) is None and _WORD.search(text) is not None
 
 
 def fold(text: str) -> str:
