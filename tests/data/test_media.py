@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import encoded, write_video
 from PIL import Image, PngImagePlugin
 
+from tests.data.data_files import encoded, write_video
 from zppo.data.media import load_frames, load_image
 from zppo.errors import DataError
 from zppo.types import Media

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from data_files import LENIENT, encoded, row, write_jsonl, write_video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.data.data_files import LENIENT, encoded, row, write_jsonl, write_video
 from zppo.data import load_frames, load_image, load_questions
 from zppo.errors import DataError
 from zppo.types import Media

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_files import LENIENT, encoded, row, write_jsonl, write_video
 
+from tests.data.data_files import LENIENT, encoded, row, write_jsonl, write_video
 from zppo.config import ColumnsConfig, DataConfig, load_config
 from zppo.data import Dataset, load_questions
 from zppo.errors import DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_files import LENIENT, encoded, row, write_jsonl
 
+from tests.data.data_files import LENIENT, encoded, row, write_jsonl
 from zppo.config import DataConfig
 from zppo.data import load_questions
 from zppo.errors import DataError
