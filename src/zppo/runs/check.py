@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +16,7 @@ from rich.text import Text
 from zppo.algorithm.methods import METHODS
 from zppo.algorithm.prompts import Templates
 from zppo.config import Config
-from zppo.errors import ConfigError, DataError, ModelError, RunError, ZppoError
+from zppo.errors import DataError, ModelError, RunError, ZppoError
 from zppo.rewards import grade
 from zppo.runs.build import (
     DataParts,
@@ -36,6 +35,7 @@ from zppo.runs.memory import (
     readable,
     shortage,
 )
+from zppo.runs.trackers import require_packages
 from zppo.student.base import Student
 from zppo.types import GroupKind, Prompt, Question
 
@@ -123,15 +123,7 @@ class _Preflight:
         return f"`{root}`, checkpoints take about {readable(needed)} of {readable(free)}"
 
     def _trackers(self) -> str:
-        names = [*(["tensorboard"] if self.config.run.tensorboard else [])]
-        names += self.config.run.trackers
-        missing = [name for name in names if find_spec(name) is None]
-        if missing:
-            raise ConfigError(
-                f"Not installed: {', '.join(missing)}. Install with `pip install 'zppo[track]'`, "
-                "or leave it out of run.trackers."
-            )
-        return ", ".join(names) or "none"
+        return ", ".join(require_packages(self.config)) or "none"
 
     def _data(self) -> str:
         self.data = build_data(self.config)

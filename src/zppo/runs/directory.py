@@ -23,6 +23,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -160,13 +161,16 @@ class RunDirectory:
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         path = self.root / name
-        with naming(path), path.open("ab") as file:
+        # Unbuffered: a buffer would write its rest, when closed, behind the line taken back.
+        with naming(path), path.open("ab", buffering=0) as file:
             start = file.tell()
+            rest = _json_line(row)
             try:
-                file.write(_json_line(row))
-                file.flush()
+                while rest:
+                    rest = rest[file.write(rest) :]
             except OSError:
-                os.truncate(path, start)  # half a line would spoil the next one
+                with suppress(OSError):
+                    os.truncate(path, start)  # half a line would spoil the next one
                 raise
 
     # --- reading ----------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ class Display:
         self._status = _summary(metrics)
         left = _clock(self._seconds_left(step))
         if not self.quiet:
-            self.console.print(f"step {step}/{self.steps}  {self._status}  left {left}")
+            line = f"step {step}/{self.steps}  {self._status}  left {left}"
+            self.console.print(line, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -88,7 +89,7 @@ class Display:
         if not self.quiet:
             parts = "  ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
             when = f"after step {step}" if step else "before training"
-            self.console.print(f"accuracy {when}: {parts}")
+            self.console.print(f"accuracy {when}: {parts}", soft_wrap=True)
 
     def result(self, result: RunResult) -> None:
         """The last word of a run."""
@@ -126,13 +127,17 @@ def show_result(result: RunResult, console: Console) -> None:
         console.print(f"{result.graduations} questions graduated from the replay buffer.")
     where = result.run_dir
     if not result.complete:
-        console.print(f"Stopped after step {result.steps}. Go on with: zppo resume {where}")
-        return
-    console.print(f"{result.steps} steps in {_clock(result.seconds)}. The run lies in {where}.")
-    console.print("Next:")
-    console.print(f"  zppo resume {where} run.steps={2 * result.steps}   to train longer")
-    console.print(f"  zppo eval {where} evaluation.samples=8   to evaluate with more samples")
-    console.print(f"  zppo export {where} FOLDER   to get the trained model as a plain folder")
+        lines = [f"Stopped after step {result.steps}. Go on with: zppo resume {where}"]
+    else:
+        lines = [
+            f"{result.steps} steps in {_clock(result.seconds)}. The run lies in {where}.",
+            "Next:",
+            f"  zppo resume {where} run.steps={2 * result.steps}   to train longer",
+            f"  zppo eval {where} evaluation.samples=8   to evaluate with more samples",
+            f"  zppo export {where} FOLDER   to get the trained model as a plain folder",
+        ]
+    for line in lines:  # not wrapped: a command must be there to copy
+        console.print(escape(line), soft_wrap=True)
 
 
 def _accuracy_table(result: RunResult) -> Table:

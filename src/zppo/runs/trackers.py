@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from zppo.config import Config
@@ -38,8 +39,7 @@ class Trackers:
     ) -> None:
         self._warn = warn
         self._open: dict[str, Tracker] = {}
-        names = (["tensorboard"] if config.run.tensorboard else []) + list(config.run.trackers)
-        for name in dict.fromkeys(names):
+        for name in require_packages(config):
             self._open[name] = _opened(name, config, run, start)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -62,6 +62,18 @@ class Trackers:
             del self._open[name]
 
 
+def require_packages(config: Config) -> list[str]:
+    """The trackers of a run, in order. Raises `ConfigError` for those that are not installed."""
+    names = (["tensorboard"] if config.run.tensorboard else []) + list(config.run.trackers)
+    names = list(dict.fromkeys(names))
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise ConfigError(
+            f"Not installed: {', '.join(missing)}. Install with `pip install 'zppo[track]'`, or "
+            "leave it out of run.trackers."
+        )
+    return names
+
+
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Numbers of a nested dict by path; text and empty values are left out."""
     for key, value in metrics.items():
@@ -74,11 +86,6 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _opened(name: str, config: Config, run: RunDirectory, start: int) -> Tracker:
     try:
         return _TRACKERS[name](config, run, start)
-    except ImportError as error:
-        raise ConfigError(
-            f"run.trackers names `{name}`, which cannot be imported ({error}); install it with "
-            "`pip install 'zppo[track]'`, or leave it out."
-        ) from None
     except Exception as error:
         raise ConfigError(
             f"Tracker `{name}` does not start: {error}. Leave it out of run.trackers, or repair it."

@@ -32,7 +32,7 @@ from zppo.runs.loop import blocking
 from zppo.runs.progress import Display
 from zppo.runs.result import RunResult
 from zppo.runs.signals import StopRequest
-from zppo.runs.trackers import Trackers
+from zppo.runs.trackers import Trackers, require_packages
 from zppo.student.base import Student
 from zppo.types import StepResult
 
@@ -60,6 +60,7 @@ def train(config: Config, *, build: Build = build_run, quiet: bool = False) -> R
     teacher or grader of your own. Raises a `ZppoError`: for a config that cannot be run, before
     anything is left on disk; later on, the run can be resumed.
     """
+    require_packages(config)
     run = RunDirectory.create(config)
     try:
         parts = build(config)
@@ -88,6 +89,7 @@ def resume(
     run = RunDirectory.open(run_dir)
     _refuse_fixed(overrides)
     config = run.config(overrides)
+    require_packages(config)
     run.lock()
     try:
         sweep(run)
