@@ -52,7 +52,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 def test_what_is_not_a_run_cannot_be_opened(tmp_path: Path, finished: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run: it holds no config\.yaml"):
         RunDirectory.open(tmp_path)
-    with pytest.raises(RunError, match="Runs in .*: whole"):
+    with pytest.raises(RunError, match=r"Runs in .*: whole"):
         RunDirectory.open(finished.parent)
 
 
