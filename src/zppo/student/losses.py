@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+MAX_LOG_RATIO = 20.0
+
 
 def policy_loss(
     logprobs: Tensor,
@@ -28,7 +30,8 @@ def policy_loss(
         logprobs: (B, T), under the current policy, with gradient.
         old_logprobs: (B, T), under the policy that sampled the tokens.
         advantages: (B, T), or (B, 1) to share one value over a response.
-        mask: (B, T), 1 for response tokens, 0 for padding and forced tokens.
+        mask: (B, T), 1 for response tokens, 0 for padding and forced tokens, where the other
+            arguments may hold anything.
         clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high].
         dual_clip: bound on the ratio where the advantage is negative.
         denominator: tokens of the whole mini-batch, so that micro-batches (and groups left out
@@ -41,6 +44,9 @@ def policy_loss(
     mask = mask.to(logprobs.dtype)
     # Padding may hold anything, -inf included: it must not reach exp() or its gradient.
     log_ratio = torch.where(mask > 0, logprobs - old_logprobs, torch.zeros_like(logprobs))
+    # Far outside every clip, yet exp() stays finite: an infinite ratio has a NaN gradient.
+    log_ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    advantages = torch.where(mask > 0, advantages, torch.zeros_like(advantages))
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
