@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "fp32", "bf16"]
+_HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def resolve_path(model: str) -> tuple[str, str | None]:
         if not path.is_file():
             raise ModelError(f"There is no GGUF file `{model}`.")
         return str(path.parent), path.name
+    if not path.exists() and not _HUB_ID.fullmatch(model):
+        raise ModelError(f"There is no folder `{model}`, and it cannot be a hub id (`owner/name`).")
     return model, None
 
 
@@ -86,21 +90,38 @@ def load_model(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if gguf:
         options["gguf_file"] = gguf
+    part = "its config"
     try:
         config = AutoConfig.from_pretrained(where, **options)
         vision = hasattr(config, "vision_config")
+        part = "its weights"
         loader = AutoModelForImageTextToText if vision else AutoModelForCausalLM
         net: Any = loader.from_pretrained(where, dtype=resolve_dtype(dtype, target), **options)
+        part = "its tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left", **options)
-        image_processor = AutoImageProcessor.from_pretrained(where) if vision else None
+        part = "its image processor"
+        # Pillow also where torchvision is installed: the same pixels everywhere.
+        image_processor = (
+            AutoImageProcessor.from_pretrained(
+                where, backend="pil", trust_remote_code=trust_remote_code
+            )
+            if vision
+            else None
+        )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"Cannot load model `{model}`: {error}") from error
+        raise ModelError(f"Cannot load model `{model}`, {part}: {error}") from error
     _forget_quantization(net)
     _refuse_scaled_logits(model, net.config)
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     _settle_padding(model, tokenizer)
-    return LoadedModel(net.to(target).eval(), tokenizer, image_processor, target)
+    loaded = LoadedModel(net.to(target).eval(), tokenizer, image_processor, target)
+    if not loaded.stop_ids:
+        raise ModelError(
+            f"Neither the tokenizer nor the generation config of `{model}` names an eos token; "
+            "no response could ever end. Set it in its tokenizer_config.json."
+        )
+    return loaded
 
 
 def _forget_quantization(net: Any) -> None:
