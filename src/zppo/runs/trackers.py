@@ -7,7 +7,9 @@ warning: no run is lost to its dashboard.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -59,7 +61,8 @@ class Trackers:
             call(self._open[name])
         except Exception as error:  # whatever a service throws, training goes on
             self._warn(f"{name} failed and is left out from now on: {error}")
-            del self._open[name]
+            with suppress(Exception):
+                self._open.pop(name).close(complete=False)
 
 
 def require_packages(config: Config) -> list[str]:
@@ -111,7 +114,7 @@ class _TensorBoard:
 class _WandB:
     def __init__(self, config: Config, run: RunDirectory, start: int) -> None:
         wandb: Any = import_module("wandb")
-        identity = _saved_id(run, "wandb") or wandb.util.generate_id()
+        identity = _saved_id(run, "wandb") or uuid.uuid4().hex[:8]
         _save_id(run, "wandb", identity)
         self.run = wandb.init(
             project=config.run.project,
@@ -157,7 +160,13 @@ class _MLflow:
             self.mlflow.log_params(dict(flat))
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        self.mlflow.log_metrics(dict(scalars), step=step)
+        # Its file store keeps `a/b` as a file, so there cannot be an `a/b/c` beside it.
+        named = {
+            section + ("/" + rest.replace("/", ".") if rest else ""): value
+            for key, value in scalars.items()
+            for section, _, rest in [key.partition("/")]
+        }
+        self.mlflow.log_metrics(named, step=step)
 
     def close(self, *, complete: bool) -> None:
         self.mlflow.end_run("FINISHED" if complete else "KILLED")
