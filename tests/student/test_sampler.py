@@ -191,6 +191,19 @@ def test_penalties_look_at_generated_tokens():
     torch.testing.assert_close(only.penalise(logits), repeated)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0, 2.0])
+def test_penalties_are_those_of_the_logits_before_the_temperature(temperature):
+    """As vLLM and the OpenAI API define them: penalise first, then divide."""
+    raw = torch.tensor([[2.0, -1.0, 0.5]])
+    rule = Sampling(temperature=temperature, presence_penalty=1.5, repetition_penalty=2.0)
+    seen = _SeenTokens(rule, 1)
+    divisor = temperature or 1.0
+    seen.penalise(raw / divisor)
+    seen.add(torch.tensor([0]))
+    expected = torch.tensor([[2.0 / 2.0 - 1.5, -1.0, 0.5]]) / divisor
+    torch.testing.assert_close(seen.penalise(raw / divisor), expected)
+
+
 def test_sampling_override_is_used():
     student = tiny.student("llama")
     short = RolloutConfig(max_response_tokens=2)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zppo.config import DataConfig
 from zppo.data.media import load_frames, load_image
 from zppo.errors import DataError, ModelError
 from zppo.student.video import patch_video
@@ -267,6 +268,14 @@ class PromptEncoder:
             grid,
             [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)],
         )
+
+
+def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
+    """`processor`, changed to keep images within the pixel bounds of `config`."""
+    if processor is not None:
+        limits = {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels}
+        processor.size = type(processor.size)(**limits)
+    return processor
 
 
 _START, _END = "<|vision_start|>", "<|vision_end|>"

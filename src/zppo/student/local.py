@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +16,14 @@ from zppo.config import Config, EvaluationConfig, LoraConfig, RolloutConfig
 from zppo.errors import ModelError, RunError
 from zppo.student.base import RolloutChunk
 from zppo.student.batching import Piece, micro_batches, mini_batches, with_gradient
-from zppo.student.inputs import EncodedPrompt, PromptEncoder
+from zppo.student.inputs import EncodedPrompt, PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.losses import chunked_logprobs, policy_loss
 from zppo.student.optimizer import MasterAdamW
 from zppo.student.prefix import can_share_prompt, response_hidden
-from zppo.student.sampler import Sampling, sample_groups
+from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.thread import ModelThread
 from zppo.types import Group, Prompt, Response, UpdateStats
-
-T = TypeVar("T")
 
 
 class LocalStudent:
@@ -53,7 +50,7 @@ class LocalStudent:
         self.encoder = PromptEncoder(
             self.tokenizer,
             network,
-            _with_pixel_limits(loaded.image_processor, config),
+            with_pixel_limits(loaded.image_processor, config.data),
             video_fps=config.data.video_fps,
             max_frames=config.data.max_frames,
         )
@@ -61,8 +58,7 @@ class LocalStudent:
         self.optimizer = MasterAdamW(
             [p for p in self.model.parameters() if p.requires_grad], config.optimizer
         )
-        # One worker thread keeps the event loop free for the teacher while the model computes.
-        self._worker = ThreadPoolExecutor(1, "zppo-student", initializer=self._start_worker)
+        self._worker = ModelThread("zppo-student", self.options.threads)
 
     @classmethod
     def from_config(cls, config: Config) -> LocalStudent:
@@ -82,9 +78,11 @@ class LocalStudent:
     ) -> AsyncIterator[RolloutChunk]:
         """See `Student.rollout`. `sampling` replaces the training config's, for evaluation."""
         rule = Sampling.of(sampling or self.config.rollout)
-        encoded = await self._run(lambda: [self.encoder.encode(p) for p in prompts])
+        encoded = await self._worker.run(lambda: [self.encoder.encode(p) for p in prompts])
         for index, batch in enumerate(self._sampling_batches(encoded, n, rule.max_tokens)):
-            chunk = await self._run(self._sample, prompts, encoded, batch, n, rule, (*seed, index))
+            chunk = await self._worker.run(
+                self._sample, prompts, encoded, batch, n, rule, (*seed, index)
+            )
             yield chunk
 
     def _sampling_batches(
@@ -120,7 +118,8 @@ class LocalStudent:
             sampling,
             self.loaded.stop_ids,
             self.banned,
-            _generator(seed, device),
+            seeded_generator(seed, device),
+            self._worker.abandoned,
         )
         return {
             i: tuple(
@@ -141,7 +140,7 @@ class LocalStudent:
         self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
     ) -> UpdateStats:
         """See `Student.update`."""
-        return await self._run(self._update, groups, advantages, updates, seed)
+        return await self._worker.run(self._update, groups, advantages, updates, seed)
 
     def _update(
         self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
@@ -175,7 +174,7 @@ class LocalStudent:
                     denominator,
                 )
                 if not torch.isfinite(loss):
-                    raise RunError(f"The loss of update {number + 1} is {float(loss)}.")
+                    raise RunError(f"The loss of update {number + 1} is {loss.item()}.")
                 loss.backward()
                 _add(totals, stats | {"loss": loss.detach()})
                 if number == 0:
@@ -186,7 +185,7 @@ class LocalStudent:
             self.optimizer.step()
             norms.append(norm)
         self.optimizer.zero_grad()
-        return UpdateStats(len(batches), _summary(totals, norms, responses))
+        return UpdateStats(len(batches), _summary(totals, norms))
 
     def _micro_batches(
         self, groups: Sequence[Group], pieces: Sequence[Piece], tokens: Sequence[int]
@@ -329,9 +328,8 @@ class LocalStudent:
             else:
                 saved = type(self.model).from_pretrained(path, dtype=self.model.dtype)
                 self.model.load_state_dict(saved.state_dict())
-            state = torch.load(
-                path / "optimizer.pt", map_location=self.loaded.device, weights_only=True
-            )
+            # On the CPU: the optimiser copies each piece to where it belongs.
+            state = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
             self.optimizer.load_state_dict(state)
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise RunError(f"Checkpoint `{path}` does not fit this student: {error}") from error
@@ -343,19 +341,6 @@ class LocalStudent:
         self.tokenizer.save_pretrained(path)
         if self.loaded.image_processor is not None:
             self.loaded.image_processor.save_pretrained(path)
-
-    # -- machinery ----------------------------------------------------------------------------
-
-    def _start_worker(self) -> None:
-        # The gated DeltaNet's decay factors become denormals, which cost it two thirds of its
-        # speed on CPU. The setting is per thread.
-        torch.set_flush_denormal(True)
-        if self.options.threads is not None:
-            torch.set_num_threads(self.options.threads)
-
-    async def _run(self, function: Callable[..., T], *args: Any) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, lambda: function(*args))
 
 
 def _with_adapters(model: Any, lora: LoraConfig | None) -> Any:
@@ -400,18 +385,6 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _with_pixel_limits(processor: Any | None, config: Config) -> Any | None:
-    if processor is not None:
-        limits = {"shortest_edge": config.data.min_pixels, "longest_edge": config.data.max_pixels}
-        processor.size = type(processor.size)(**limits)
-    return processor
-
-
-def _generator(seed: Sequence[int], device: torch.device) -> torch.Generator:
-    state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0]
-    return torch.Generator(device=device).manual_seed(int(state))
-
-
 def _pad(rows: Sequence[np.ndarray], mask: Tensor) -> Tensor:
     """Right-pad 1-D arrays with zeros to the shape of `mask`."""
     padded = np.zeros(mask.shape, dtype=rows[0].dtype)
@@ -444,9 +417,7 @@ def _add_gap(
     totals["gap_max"] = max(totals.get("gap_max", 0.0), float(gap.max()))
 
 
-def _summary(
-    totals: dict[str, float], norms: Sequence[float], responses: Sequence[Response]
-) -> dict[str, float]:
+def _summary(totals: dict[str, float], norms: Sequence[float]) -> dict[str, float]:
     tokens = max(totals.get("tokens", 0.0), 1.0)
     metrics = {
         "loss": totals.get("loss", 0.0) / len(norms),

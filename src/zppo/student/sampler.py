@@ -69,12 +69,14 @@ def sample_groups(
     stop_ids: Sequence[int],
     banned: Sequence[int],
     generator: torch.Generator,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> list[SampledGroup]:
     """Sample `n` responses for each of B prompts.
 
     `model` is the decoder without its LM head. `banned` ids have probability zero. Log-probs are
     natural logs under the distribution at `temperature` with banned ids removed, before top-k,
-    top-p, min-p and penalties; at temperature 0 they are those of temperature 1.
+    top-p, min-p and penalties; at temperature 0 they are those of temperature 1. `abandoned` is
+    asked before each token; once it says so, sampling ends and the responses are worthless.
     """
     device = prompts.ids.device
     B = len(prompts.ids)
@@ -98,7 +100,7 @@ def sample_groups(
     for step in range(limit):
         logits = sampling_logits(head(hidden), sampling.temperature or 1.0, banned)
         logprobs = logits.log_softmax(-1)
-        token = _draw(seen.penalise(logits), sampling, logprobs, generator)
+        token = _draw(seen.penalise(logits), sampling, generator)
         seen.add(token)
         now = live[~done]
         tokens_NT[now, step] = token[~done]
@@ -108,7 +110,7 @@ def sample_groups(
         finished[live[stopped]] = True
         done |= stopped
         alive = len(done) - int(done.sum())
-        if alive == 0 or step == limit - 1:
+        if alive == 0 or step == limit - 1 or abandoned():
             break
         if alive < COMPACT_BELOW * len(done):
             keep = (~done).nonzero().squeeze(-1)
@@ -128,20 +130,17 @@ def sample_groups(
     return _split(tokens_NT, logprobs_NT, lengths, finished, n)
 
 
-def _draw(
-    logits: Tensor, sampling: Sampling, logprobs: Tensor, generator: torch.Generator
-) -> Tensor:
+def seeded_generator(seed: Sequence[int], device: torch.device) -> torch.Generator:
+    """A generator of `device` whose state follows from all numbers of `seed`."""
+    state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(state))
+
+
+def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     if sampling.temperature == 0.0:
         return logits.argmax(-1)
-    if logits is logprobs or not _truncates(sampling):
-        probs = logits.softmax(-1)
-    else:
-        probs = truncate(logits, sampling).softmax(-1)
+    probs = truncate(logits, sampling).softmax(-1)
     return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
-
-
-def _truncates(sampling: Sampling) -> bool:
-    return sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
 
 
 def truncate(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -166,7 +165,9 @@ class _SeenTokens:
     """Which tokens each row has generated, kept only when a penalty needs it."""
 
     def __init__(self, sampling: Sampling, rows: int):
-        self.presence = sampling.presence_penalty
+        # Penalties are meant for the model's own logits (as in vLLM and the OpenAI API); ours are
+        # divided by the temperature already. For the repetition penalty, a factor, it is the same.
+        self.presence = sampling.presence_penalty / (sampling.temperature or 1.0)
         self.repetition = sampling.repetition_penalty
         self.rows = rows
         self.active = self.presence != 0.0 or self.repetition != 1.0

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
 from zppo.config import Config, LocalTeacherConfig
-from zppo.student.inputs import PromptEncoder
+from zppo.student.inputs import PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
-from zppo.student.sampler import Sampling, sample_groups
+from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.thread import ModelThread
 from zppo.teacher.base import TeacherRequest
 from zppo.types import GroupKind, Prompt, Question
 
@@ -26,10 +23,13 @@ class LocalTeacher:
         self.encoder = PromptEncoder(
             loaded.tokenizer,
             loaded.model,
-            loaded.image_processor,
+            with_pixel_limits(loaded.image_processor, config.data),
             video_fps=config.data.video_fps,
             max_frames=config.data.max_frames,
         )
+        # One thread: questions of several rollout chunks are asked at once, and models running
+        # side by side are slower than one after the other and need the memory of all.
+        self._worker = ModelThread("zppo-teacher", config.student.threads)
 
     @classmethod
     def from_config(cls, config: Config) -> LocalTeacher:
@@ -48,7 +48,7 @@ class LocalTeacher:
             max_tokens=self.options.max_response_tokens,
         )
         asked = [Prompt(question, GroupKind.PLAIN, text) for question, text in prompts]
-        return await asyncio.to_thread(self._answer, asked, n, rule, seed)
+        return await self._worker.run(self._answer, asked, n, rule, seed)
 
     async def complete(
         self, requests: Sequence[TeacherRequest], seed: Sequence[int]
@@ -62,17 +62,14 @@ class LocalTeacher:
         if not asked:
             return []
         rule = Sampling(temperature=0.0, max_tokens=max(r.max_tokens for r in requests))
-        return [texts[0] for texts in await asyncio.to_thread(self._answer, asked, 1, rule, seed)]
+        return [texts[0] for texts in await self._worker.run(self._answer, asked, 1, rule, seed)]
 
     def _answer(
         self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: Sequence[int]
     ) -> list[list[str]]:
-        torch.set_flush_denormal(True)
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
         encoded = [self.encoder.encode(p) for p in prompts]
-        generator = torch.Generator(device=self.loaded.device)
-        state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0]
-        generator.manual_seed(int(state))
+        generator = seeded_generator(seed, self.loaded.device)
         answers: list[list[str]] = [[] for _ in prompts]
         size = max(
             1,
@@ -91,6 +88,7 @@ class LocalTeacher:
                 self.loaded.stop_ids,
                 self.encoder.placeholder_ids,
                 generator,
+                self._worker.abandoned,
             )
             for i, group in zip(batch, groups, strict=True):
                 answers[i] = [
