@@ -15,7 +15,7 @@ import numpy as np
 
 from zppo.algorithm.prompts import Templates, parse_hint, parse_summary
 from zppo.config import Config
-from zppo.rewards import extract_boxed
+from zppo.rewards import extract_boxed, grade
 from zppo.student.base import Student
 from zppo.teacher.base import Teacher, TeacherRequest
 from zppo.types import (
@@ -152,6 +152,7 @@ async def _compress(
 ) -> dict[tuple[str, str], str | None]:
     """Compressed text of every trace that a candidate block needs, by (question id, trace)."""
     wanted: dict[tuple[str, str], Question] = {}
+    wrong = {(p.question.id, r.response.text) for p in plans for r in p.wrong}
     for plan in plans:
         traces = [r.response.text for r in plan.wrong] if parts.method.ncq else []
         if parts.method.bcq and plan.positive and plan.negative:
@@ -166,19 +167,27 @@ async def _compress(
     ]
     replies = await _teacher(parts).complete(requests, (parts.config.seed, step, 1))
     return {
-        key: _accepted(reply, key[1], cap, parts.student)
-        for key, reply in zip(wanted, replies, strict=True)
+        key: _accepted(reply, key[1], question if key in wrong else None, cap, parts.student)
+        for (key, question), reply in zip(wanted.items(), replies, strict=True)
     }
 
 
-def _accepted(reply: str | None, trace: str, cap: int, student: Student) -> str | None:
+def _accepted(
+    reply: str | None, trace: str, failed: Question | None, cap: int, student: Student
+) -> str | None:
     """The summary of a compression reply, None when there is none, when it is over the cap, or
-    when it changed the trace's answer: a candidate must stay as right or wrong as it was."""
+    when it changed the trace's answer: a candidate must stay as right or wrong as it was.
+
+    `failed` is the question that the trace got wrong, None for a right one. A wrong trace without
+    a box must not come back with the gold answer in one: the teacher may know it.
+    """
     summary = parse_summary(reply) if reply is not None else None
     if summary is None or len(student.encode(summary)) > cap:
         return None
     answer = extract_boxed(trace)
-    if answer is not None and extract_boxed(summary) != answer:
+    if answer is not None:
+        return summary if extract_boxed(summary) == answer else None
+    if failed is not None and grade(summary, failed.answer, failed.kind, failed.options).correct:
         return None
     return summary
 
