@@ -158,6 +158,11 @@ def test_inspect_shows_counts_skips_and_lengths(tmp_path: Path) -> None:
     assert "a/b" in result.output and "question, characters" in result.output
 
 
+def test_a_colon_is_not_an_emoji() -> None:
+    result = runner.invoke(app, ["data", "inspect", "lab:train", "data.limit=3"])
+    assert result.output.startswith("lab:train: All 3 rows are usable.")
+
+
 def test_export_copies_the_model_without_training_state(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(fake_config(run), build=fake_build, quiet=True)

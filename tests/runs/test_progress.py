@@ -48,7 +48,10 @@ def test_a_terminal_sees_the_phase() -> None:
         display.phase("reformulated", 1, 2)
         assert "step 4/10  reformulated rollouts" in display._live_line().plain
         assert "1/2" in display._live_line().plain
-        display.phase("update", 0, 0)
+        display.step(4, METRICS)
+        display.begin(5)
+        display.phase("update", 0, 1)
+        assert display._live_line().plain == "step 5/10  update  0:00, about 3:00 left"
 
 
 def test_quiet_shows_warnings_only() -> None:

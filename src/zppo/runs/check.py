@@ -45,7 +45,7 @@ _SAMPLE = 200
 
 def check(config: Config, console: Console | None = None) -> int:
     """Try everything `zppo train` would need, print what was found, return the failed checks."""
-    return _Preflight(config, console or Console(highlight=False)).run()
+    return _Preflight(config, console or Console(highlight=False, emoji=False)).run()
 
 
 class _Preflight:

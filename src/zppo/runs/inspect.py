@@ -24,7 +24,7 @@ def inspect_data(
 
     `tokens` also counts prompt tokens with the student of `config`. Raises `DataError`.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, emoji=False)
     # Here a bad file is the thing to look at, so no share of bad rows refuses it.
     lenient = config.data.model_copy(update={"max_skipped_share": 1.0})
     found = load_questions(spec, lenient)

@@ -19,6 +19,8 @@ from zppo.types import GroupKind
 #: Steps that the time left is estimated from: recent ones, since responses change in length.
 _RECENT = 10
 
+_BAR = 20
+
 _PHASES = {
     "plain": "plain rollouts",
     "reformulate": "teacher",
@@ -35,9 +37,9 @@ class Display:
     def __init__(self, steps: int, *, quiet: bool = False, console: Console | None = None) -> None:
         self.steps = steps
         self.quiet = quiet
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, emoji=False)
         self._live: Live | None = None
-        self._status = ""
+        self._began = time.monotonic()
         self._step = 0
         self._phase = ("", 0, 0)
         self._durations: list[float] = []
@@ -45,7 +47,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.quiet:
-            self._live = Live("", console=self.console, refresh_per_second=4, transient=True)
+            self._live = Live(get_renderable=self._live_line, console=self.console, transient=True)
             self._live.start()
         return self
 
@@ -57,22 +59,22 @@ class Display:
     def begin(self, step: int) -> None:
         """Step `step` starts."""
         self._step = step
+        self._began = time.monotonic()
 
     def phase(self, name: str, done: int, total: int) -> None:
         """How far a phase of the step has come. Fits `zppo.algorithm.step.Progress`."""
         self._phase = (name, done, total)
         if self._live is not None:
-            self._live.update(self._live_line())
+            self._live.refresh()
         elif not self.quiet and name == "evaluate":
             self._slow_note(done, total)
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Step `step` is done and recorded."""
         self._durations = [*self._durations, metrics.get("time/total", 0.0)][-_RECENT:]
-        self._status = _summary(metrics)
         left = _clock(self._seconds_left(step))
         if not self.quiet:
-            line = f"step {step}/{self.steps}  {self._status}  left {left}"
+            line = f"step {step}/{self.steps}  {_summary(metrics)}  left {left}"
             self.console.print(line, soft_wrap=True)
 
     def note(self, text: str) -> None:
@@ -103,11 +105,15 @@ class Display:
 
     def _live_line(self) -> Text:
         name, done, total = self._phase
-        width = 20
-        filled = round(width * done / total) if total else 0
-        bar = "━" * filled + "─" * (width - filled)
-        head = f"step {self._step}/{self.steps}  {_PHASES.get(name, name)} {bar} {done}/{total}"
-        return Text(f"{head}  {self._status}", no_wrap=True, overflow="ellipsis")
+        where = f"step {self._step}/{self.steps}  " if self._step else ""
+        head = where + _PHASES.get(name, name)
+        if total > 1:
+            filled = round(_BAR * done / total)
+            head += f"  {'━' * filled}{'─' * (_BAR - filled)} {done}/{total}"
+        times = f"  {_clock(time.monotonic() - self._began)}"
+        if self._durations:
+            times += f", about {_clock(self._seconds_left(self._step - 1))} left"
+        return Text(head + times, no_wrap=True, overflow="ellipsis")
 
     def _slow_note(self, done: int, total: int) -> None:
         """Into a log file: one line a minute, so that a long evaluation does not look dead."""
@@ -161,7 +167,7 @@ def _accuracy_table(result: RunResult) -> Table:
 
 def show_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
     """The table of `zppo eval`."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, emoji=False)
     table = Table("family", title=f"Accuracy at step {evaluation.step}", title_justify="left")
     table.add_column("questions", justify="right")
     table.add_column("accuracy", justify="right")
