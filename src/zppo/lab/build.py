@@ -1,6 +1,6 @@
 """Pre-training of the lab's models from a seed, on one CPU thread.
 
-A build is a list of stages, each a mixture of example kinds and chain lengths. After every stage
+A recipe is a list of stages, each a mixture of example kinds and chain lengths. After every stage
 (and every `SAVE_EVERY` steps) the state is written under the work folder, and a build that was
 stopped goes on from there. What a step trains on follows from (seed, stage, step) and, for
 the candidate prompts, from the student's own wrong answers as last sampled.
@@ -8,10 +8,11 @@ the candidate prompts, from the student's own wrong answers as last sampled.
 
 from __future__ import annotations
 
+import argparse
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,27 +25,10 @@ from zppo.lab import puzzles
 from zppo.lab.examples import IGNORE, Example, ExampleMaker, Puzzle, collate
 from zppo.lab.models import SHAPES, limit_threads, new_model, new_tokenizer, save, special_ids
 from zppo.lab.negatives import Negatives, sample_negatives
+from zppo.lab.recipes import ASK, RECIPES, STUDENT, Stage
 
 SAVE_EVERY = 250
 MICRO_TOKENS = 6_000
-Levels = Mapping[int, float]
-#: Which puzzles the student is asked when its mistakes are collected.
-ASK = {"text": (3, 4, 5, 6, 7, 8), "image": (3, 4, 5, 6, 7, 8), "video": (4, 8)}
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """`mixture`: examples a step by kind ("plain/text", "caption/image", "bcq/text", ...).
-    `levels`: how often each chain length comes up, by kind or family. `refresh`: steps between
-    two samplings of the student's own mistakes, 0 for none."""
-
-    name: str
-    steps: int
-    mixture: Mapping[str, int]
-    levels: Mapping[str, Levels]
-    lr: tuple[float, float]  # from, to
-    refresh: int = 0
-    cosine: int = 0  # steps of the whole cosine, where the stage stops before its end
 
 
 @dataclass(slots=True)
@@ -62,16 +46,30 @@ class Trainer:
 
 def build(
     out: Path,
-    stages: Sequence[Stage],
-    shape: str = "student",
     seed: int = 0,
+    models: Sequence[str] = ("student", "teacher"),
     work: Path | None = None,
-    start: Path | None = None,
 ) -> None:
-    """Train through `stages` and write the checkpoint to `out`. `work` keeps the state to resume
-    from; `start` is a state to begin with instead of fresh weights."""
-    limit_threads()
+    """Train the lab's models and write them to `out`/student and `out`/teacher.
+
+    `work` keeps what an interrupted build needs to go on; it defaults to a folder beside `out`.
+    The teacher starts from the student's first stage, so the student must have been built in
+    `work` before.
+    """
     work = work or out.with_name(out.name + ".work")
+    for name in models:
+        start = work / "student" / f"{STUDENT[0].name}.pt" if name == "teacher" else None
+        began = time.monotonic()
+        pretrain(out / name, RECIPES[name], name, seed, work / name, start)
+        print(f"{name} built in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+
+
+def pretrain(
+    out: Path, stages: Sequence[Stage], shape: str, seed: int, work: Path, start: Path | None = None
+) -> None:
+    """Train through `stages` and write the checkpoint to `out`. `start` is the state of another
+    build to begin with instead of fresh weights."""
+    limit_threads()
     work.mkdir(parents=True, exist_ok=True)
     # A smaller chunk than the default is a fifth faster on heads this small, and as exact.
     chunked = modeling_qwen3_5.torch_chunk_gated_delta_rule
@@ -257,75 +255,18 @@ class _Watch:
         self.sums, self.tokens, self.began = {}, 0, time.monotonic()
 
 
-# --- recipes -----------------------------------------------------------------------------------
+def main() -> None:
+    """Build the lab's models into a folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--models", nargs="+", default=["student", "teacher"], choices=list(RECIPES)
+    )
+    parser.add_argument("--work", type=Path)
+    args = parser.parse_args()
+    build(args.out, args.seed, args.models, args.work)
 
-#: Long chains are rare on purpose: they are the zone that RL starts from.
-_EASY: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.3, 7: 0.1, 8: 0.05}
-_SHORT: Levels = {2: 3, 3: 3, 4: 3, 5: 2}
-_ALL: Levels = {3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1}
-_CAPTION: Levels = dict.fromkeys(range(1, 9), 1.0)
-_EASY_LEVELS: Mapping[str, Levels] = {
-    "text": _EASY,
-    "image": _EASY,
-    "video": {4: 1.0, 8: 0.05},
-    "caption/image": _CAPTION,
-    "caption/video": {4: 1.0, 8: 1.0},
-}
-_CANDIDATE_LEVELS: Mapping[str, Levels] = {
-    "plain/text": _SHORT,
-    "plain/image": _SHORT,
-    "plain/video": {4: 1.0},
-    "caption/image": _CAPTION,
-    "text": _ALL,
-    "image": _ALL,
-    "video": {4: 1.0, 8: 1.0},
-}
-_SOME_PLAIN = {"caption/image": 2, "plain/text": 10, "plain/image": 8, "plain/video": 2}
 
-STUDENT: tuple[Stage, ...] = (
-    Stage(
-        "plain",
-        steps=1000,
-        cosine=3000,
-        mixture={
-            "caption/image": 12,
-            "caption/video": 4,
-            "plain/text": 32,
-            "plain/image": 20,
-            "plain/video": 6,
-        },
-        levels=_EASY_LEVELS,
-        lr=(3e-3, 1e-3),
-    ),
-    Stage(
-        "single",
-        steps=500,
-        mixture={**_SOME_PLAIN, "single/text": 24, "single/image": 16, "single/video": 4},
-        levels=_CANDIDATE_LEVELS,
-        lr=(2e-3, 1.5e-3),
-    ),
-    Stage(
-        "bcq",
-        steps=800,
-        mixture={**_SOME_PLAIN, "bcq/text": 20, "bcq/image": 16, "bcq/video": 4},
-        levels=_CANDIDATE_LEVELS,
-        lr=(1.5e-3, 1e-3),
-        refresh=200,
-    ),
-    Stage(
-        "ncq",
-        steps=1000,
-        mixture={
-            **_SOME_PLAIN,
-            "bcq/text": 6,
-            "bcq/image": 6,
-            "bcq/video": 2,
-            "ncq/text": 12,
-            "ncq/image": 10,
-            "ncq/video": 2,
-        },
-        levels=_CANDIDATE_LEVELS,
-        lr=(1e-3, 1e-4),
-        refresh=250,
-    ),
-)
+if __name__ == "__main__":
+    main()

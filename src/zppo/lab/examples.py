@@ -71,8 +71,8 @@ class ExampleMaker:
         return self._example(puzzle, self.templates.plain(puzzle.question), puzzle.worked, rng)
 
     def bcq(self, puzzle: Puzzle, wrong: str | None, rng: random.Random) -> Example:
-        """Without `wrong` the right candidate stands alone: the first thing to learn."""
-        candidates = [compress(text) for text in (puzzle.worked, wrong) if text]
+        """Without `wrong` the right candidate stands there twice: the first thing to learn."""
+        candidates = [compress(puzzle.worked), compress(wrong or puzzle.worked)]
         rng.shuffle(candidates)
         prompt = self.templates.bcq(puzzle.question, candidates)
         return self._example(puzzle, prompt, puzzle.worked, rng)

@@ -14,7 +14,7 @@ from zppo.student.sampler import Sampling, sample_groups
 from zppo.types import GroupKind, Prompt, Question
 
 MAX_TOKENS = 72
-BATCH_TOKENS = 24_000
+BATCH_TOKENS = 64_000
 
 
 def sample_texts(
