@@ -154,7 +154,6 @@ def test_evaluate_a_run_equals_what_training_reported(model: Path, tmp_path: Pat
         evaluate(run, checkpoint="7")
 
 
-@pytest.mark.xfail(strict=True, reason="the optimiser restores its old settings with its state")
 def test_a_new_learning_rate_takes_effect_on_resume(model: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(_config(model, run, "run.steps=2"), build=lucky_build, quiet=True)

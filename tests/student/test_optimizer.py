@@ -113,6 +113,32 @@ def test_state_round_trip_is_exact(dtype, tmp_path):
         assert torch.equal(one, two)
 
 
+def test_settings_are_those_of_the_run_that_loads():
+    first = MasterAdamW(parameters(torch.float32), CONFIG)
+    take(first, [0])
+    slower = CONFIG.model_copy(update={"lr": 1e-3, "weight_decay": 0.0})
+    second = MasterAdamW(parameters(torch.float32), slower)
+    second.load_state_dict(first.state_dict())
+    (group,) = second.adamw.param_groups
+    assert group["lr"] == 1e-3 and group["weight_decay"] == 0.0
+
+
+def test_a_run_may_change_its_dtype():
+    low = MasterAdamW(parameters(torch.bfloat16), CONFIG)
+    take(low, range(2))
+    # As `LocalStudent.load` leaves them: the rounded weights in the new dtype.
+    full = MasterAdamW([p.detach().float().requires_grad_() for p in low.params], CONFIG)
+    full.load_state_dict(low.state_dict())
+    for param, master in zip(full.params, low.masters, strict=True):
+        assert torch.equal(param, master)
+    back = MasterAdamW([p.detach().bfloat16().requires_grad_() for p in full.params], CONFIG)
+    back.load_state_dict(full.state_dict())
+    for param, master in zip(back.params, back.masters, strict=True):
+        assert torch.equal(param.float(), master)
+    take(full, [2])
+    take(back, [2])
+
+
 def test_state_of_another_model_is_refused():
     optimizer = MasterAdamW(parameters(torch.bfloat16), CONFIG)
     take(optimizer, [0])

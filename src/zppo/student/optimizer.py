@@ -55,14 +55,26 @@ class MasterAdamW:
             param.copy_(master)
 
     def state_dict(self) -> dict[str, Any]:
-        masters = [m.detach() for p, m in self._pairs()]
+        """Moments, settings and the masters that are not the model's own parameters."""
+        masters = {i: m.detach() for i, m in enumerate(self.masters) if m is not self.params[i]}
         return {"adamw": self.adamw.state_dict(), "masters": masters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`, after the model's weights were restored.
+
+        Settings stay those of this run's config: a resumed run may have a new learning rate. Its
+        dtype may be new as well: fp32 parameters then take up the masters, and masters without a
+        saved one start from the parameters.
+        """
+        settings = [
+            {k: v for k, v in group.items() if k != "params"} for group in self.adamw.param_groups
+        ]
         self.adamw.load_state_dict(state["adamw"])
+        for group, own in zip(self.adamw.param_groups, settings, strict=True):
+            group.update(own)
         with torch.no_grad():
-            for (param, master), saved in zip(self._pairs(), state["masters"], strict=True):
-                master.copy_(saved)
+            for i, (param, master) in enumerate(zip(self.params, self.masters, strict=True)):
+                master.copy_(state["masters"].get(i, param))
                 param.copy_(master)
         # A parameter that has had a gradient keeps a zero one between steps (see zero_grad).
         for master in self.masters:
