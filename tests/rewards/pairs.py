@@ -11,6 +11,8 @@ Pairs = list[tuple[str, str]]
 
 SAME: dict[str, Pairs] = {
     "integers": [
+        ("42", "forty-two"), ("42", "Forty two"), ("105", "one hundred and five"),
+        ("2,500", "two thousand, five hundred"), ("3000000", "three million"), ("21", "twenty-one"),
         ("42", "42"), ("42", "+42"), ("42", " 42. "), ("42", "042"), ("-7", "−7"), ("-7", "-7.0"),
         ("0", "-0"), ("1234567", "1,234,567"), ("1234567", "1{,}234{,}567"),
         ("1234567", "1 234 567"), ("1234567", r"1\,234\,567"), ("10,\\!080", "10080"),
@@ -37,6 +39,7 @@ SAME: dict[str, Pairs] = {
         ("12.5%", r"12.5\,\%"), ("50%", "50 per cent"), (r"20\%", r"$20\%$"), ("50%", "1/2"),
     ],
     "degrees": [
+        ("90", "90 degree angle"), (r"90^\circ", "90 degree angle"),
         ("60", r"60^\circ"), ("60°", "60"), ("60^\\circ", r"60^{\circ}"), ("60", "60 degrees"),
         ("60", r"60\text{ degrees}"), (r"90^\circ", r"90\degree"), (r"90^\circ", "90º"),
         (r"\frac{270}7\text{ degrees}", r"\frac{270}{7}"), (r"\frac{\pi}{3}", r"60^\circ"),
@@ -44,6 +47,11 @@ SAME: dict[str, Pairs] = {
         ("68 degrees Fahrenheit", "68°F"),
     ],
     "units": [
+        ("63 inches", "5 ft 3 in"), ("5 ft 3 in", "63 in"), ("5 feet 3 inches", "5 ft, 3 in"),
+        ("2.5 hours", "2 hours and 30 minutes"), ("150 minutes", "2 h 30 min"),
+        ("100 oz", "6 lb 4 oz"), ("5", "5 red apples"), ("5", "5 people"), ("1", "1 apple"),
+        ("5", "5 bags of rice"), ("5", "5 coins left"), ("5", "5 apples per day"),
+        ("5", "5 square units"), ("12", "12 children"),
         ("5 cm", "5"), ("5", "5 cm"), ("5", r"5\,\text{cm}"), ("5", r"5\mathrm{~cm}"),
         ("5 cm", "5cm"), ("5 cm", "5 centimeters"), ("3 hours", "3 hrs"), ("3 hours", "3h"),
         ("3 hours", "180 minutes"), ("1 km", "1000 m"), ("12", r"12\text{ cm}^2"),
@@ -57,6 +65,7 @@ SAME: dict[str, Pairs] = {
         ("3 billion dollars", r"\$3\times 10^9"), ("1/2", r"\frac12 \text{ cup}"),
     ],
     "words": [
+        ("gray", "grey"), ("Grey", "gray"), ("center", "centre"), ("dark grey", "dark-gray"),
         ("Yes", "yes"), ("yes", "Yes."), ("no", r"\text{No}"), ("yes", "Yes, it is red"),
         ("New York", r"\text{New York}"), ("New York", "new  york"), ("circle", "the circle"),
         ("dark blue", "dark-blue"), ("dark blue", "Dark Blue"), ("Evelyn", r"\text{Evelyn}"),
@@ -82,6 +91,8 @@ SAME: dict[str, Pairs] = {
         ("5", r"\{5\}"), ("1, 2", r"x \in \{1, 2\}"), ("Q(x)=-2, Q(x)=2x-2", "Q(x)=2x-2, Q(x)=-2"),
     ],
     "tuples": [
+        ("(1,2)", "x=1, y=2"), ("(1,2)", "y = 2, x = 1"), ("x=1, y=2", "(1,2)"),
+        ("(1,2,3)", r"x=1,\; y=2 \text{ and } z=3"), ("x=1, y=2", "1, 2"), ("x=1,y=2", "y=2,x=1"),
         ("(1,2)", "(1, 2)"), ("(1,2)", r"\left(1,2\right)"), ("(1,2)", "(x,y)=(1,2)"),
         (r"(\frac12, 3)", "(0.5, 3)"), (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)"),
         ("(6,31,-1)", r"\big(6, 31, -1\big)"), ("(1,2)", "P = (1,2)"),
@@ -113,6 +124,8 @@ SAME: dict[str, Pairs] = {
         (r"\frac{1}{1+i}", r"\frac{1-i}{2}"),
     ],
     "algebra": [
+        (r"|x|", r"\sqrt{x^2}"), (r"\sqrt{xy}", r"\sqrt{x}\sqrt{y}"), ("x^2", r"\sqrt{x^4}"),
+        ("n!!", "n!!"),
         ("2x+3", "3+2x"), ("2x+3", "2 x + 3"), ("2x+3", r"2\cdot x+3"), ("p - q", "-q+p"),
         ("(a+5)(b+2)", "(b+2)(a+5)"), ("(x+1)^2", "x^2+2x+1"), ("6r^2-4r-24", "2(3r^2-2r-12)"),
         (r"\frac{11+9a}{20}", r"\frac{9a}{20}+\frac{11}{20}"), ("3R^2", r"3R^{2}"), ("x²", "x^2"),
@@ -124,6 +137,7 @@ SAME: dict[str, Pairs] = {
         (r"\lfloor\sqrt{n-1}\rfloor", r"\left\lfloor \sqrt{n - 1} \right\rfloor"),
     ],
     "powers": [
+        ("5!!", "15"), ("48", "6!!"),
         ("2^{10}", "1024"), ("1024", "2^10"), ("5!", "120"), (r"\binom{5}{2}", "10"),
         (r"2^{16}+1", "65537"), ("3e8", r"3\times 10^8"), ("300000000", r"3 \cdot 10^{8}"),
         ("3e8", "3E8"), ("3×10⁸", "3e8"), (r"6.02\times10^{23}", "6.02e23"), ("1e-3", "0.001"),
@@ -143,6 +157,8 @@ SAME: dict[str, Pairs] = {
 
 DIFFERENT: dict[str, Pairs] = {
     "integers": [
+        ("42", "forty"), ("42", "four two"), ("42", "forty twelve"), ("100", "hundred one"),
+        ("3", "one two"), ("2000", "two zero thousand"), ("41", "forty-two"),
         ("42", "43"), ("42", "-42"), ("42", "4 2"), ("42", "421"), ("42", "24"), ("1000", "1,00"),
         ("10", "1.0"), ("123456", "123,45,6"), ("42", ""), ("42", "forty"), ("5", "5 or 6"),
         ("5", "5, 6"), ("5", "4 < 5"), ("6", "5 = 6"), ("0", "x"), ("12", "1 2"),
@@ -159,12 +175,20 @@ DIFFERENT: dict[str, Pairs] = {
     "percent": [("50%", "5%"), ("50%", "500"), ("0.5", "5%"), ("25%", "0.5")],
     "degrees": [("60", "6°"), ("60°", r"\frac{\pi}{4}"), ("20°C", "20°F"), ("60°", "60 radians")],
     "units": [
+        ("5", "5 wrong"), ("5", "5 maybe"), ("5", "5 probably"), ("5", "5 wrong answers"),
+        ("5", "5 halves"), ("5", "5 thirds"), ("5", "5 squared"), ("5", "5 cubed"), ("5", "5 tens"),
+        ("5", "5 factorial"), ("5", "5 below zero"), ("5", "5 negative"), ("5", "5 less"),
+        ("5", "5 unless"), ("5", "5 apple pie maybe"), ("5", "5 nonsense"), ("5", "5m"),
+        ("5 ft 3 in", "5"), ("5 ft 3 in", "5 ft"), ("5 ft 3 in", "5 ft 4 in"), ("8", "5 ft 3 in"),
+        ("5 ft 3 in", "3 in 5 ft"), ("63", "5 ft 3 in"), ("2", "2 hours 30 minutes"),
+        ("5 kg 3 m", "5.003"), ("1:2", "2:4"), ("1:2", "2:1"), ("0.5", "0.5 wrong"),
         ("5 m", "5 cm"), ("3 hours", "3 minutes"), ("5 cm", "5 cm^2"), ("5 apples", "5 oranges"),
         ("$5", "€5"), ("5", "6 cm"), ("5 million", "5"), ("5", "5 million"), ("5 kg", "5 km"),
         ("5", "5x"), ("3n", "3"), ("2k", "2"), ("5", "5 not"), ("5 cm", "cm"), ("5 m/s", "5 m"),
         ("5 mg", "5 gm"), ("5 to 6", "5"), ("12 Room", "Room 12"), ("50 cents", r"\$50"),
     ],
     "words": [
+        ("gray", "green"), ("gray", "great"), ("centre", "center left"),
         ("foot", "mile"), ("yes", "no"), ("no", "on"), ("ab", "ba"), ("circle", "square"),
         ("dark blue", "blue"), ("blue", "light blue"), ("red", "not red"), ("none", "one"),
         ("yes", "yes and no"), ("yes", "Yes, no"), ("是", "否"), ("None", "no"), ("tea", "eat"),
@@ -184,6 +208,8 @@ DIFFERENT: dict[str, Pairs] = {
         (r"1 \pm \sqrt{19}", r"1 \pm \sqrt{17}"), ("(1,2), (3,4)", "(2,1), (3,4)"),
     ],
     "tuples": [
+        ("(1,2)", "x=2, y=1"), ("(1,2)", "x=1"), ("(1,2)", "x=1, x=2"), ("x=1, y=2", "2, 1"),
+        ("x=1, y=2", "(2,1)"), ("[1,2]", "x=1, y=2"), ("(1,2)", "x=1, y=2, z=3"),
         ("(1,2)", "(2,1)"), ("(1,2)", "(1,2,3)"), ("(1,2)", "[1,2]"), ("(1,2)", "1"),
         ("(1,2)", "1,2"), ("(1,2)", "(1,-2)"), ("(-2,1)", "-2+1"), ("(1,234)", "1234"),
     ],
@@ -206,12 +232,14 @@ DIFFERENT: dict[str, Pairs] = {
         (r"\sqrt{10}", r"\sqrt10"), (r"\ln 2", r"\log_2 2"), (r"\frac{\pi}{3}", "60"),
     ],
     "algebra": [
+        ("x", r"\sqrt{x^2}"), ("x^3", r"\sqrt{x^6}"), ("xy^2", r"(x^2y^4)^{1/2}"), ("n!", "n!!"),
         ("2x+3", "2x-3"), ("2x+3", "3x+2"), ("x", "X"), ("R^2", "r^2"), ("xy", "x+y"), ("|x|", "x"),
         ("x^2", "2x"), ("(x+1)^2", "x^2+1"), (r"\sin x", r"\cos x"), ("2^n", "n^2"), ("ab", "a"),
         ("a_1", "a_2"), (r"\frac{x}{y}", r"\frac{y}{x}"), ("2n+1", "2m+1"), ("x+1", "x+1.0000001"),
         (r"\lfloor x \rfloor", "x"), ("x", "x^1.0001"),
     ],
     "powers": [
+        ("120", "5!!"), ("720", "3!!"), ("15", "5!!!"),
         ("2^{10}", "20"), ("2^{10}", "1025"), ("5!", "5"), ("5!", "25"), ("3e8", "3e9"),
         ("10^{100}", "10^{101}"), ("2^{2024}+1", "2^{2024}"), ("2", "2^{10^{10}}"), ("100!", "99!"),
         (r"3^{2023}", r"3^{2024}"), ("0", "10^{-400}"),

@@ -6,10 +6,10 @@ expressions. An answer is accepted when one reading makes the two equal, and nev
 reading failed. If all fail, degree and percent marks are dropped on both sides and the comparison
 runs once more, so 60 is accepted for 60° and 50 for 50%.
 
-Conventions where graders differ: a fraction need not be reduced; a decimal has to be exact (0.33
-is not 1/3); (1,2) is not the list 1,2; y=2x+1 and 2x+1 agree, x=5 and y=5 do not; `\log` is to
-base ten; a comma parts thousands, never decimals; 50\% is one half; a number with a base (52_8)
-equals only itself.
+Conventions where graders differ: a fraction need not be reduced, but a ratio is taken as written
+(2:4 is not 1:2); a decimal has to be exact (0.33 is not 1/3); (1,2) is not the list 1,2; y=2x+1 and
+2x+1 agree, x=5 and y=5 do not; `\log` is to base ten; a comma parts thousands, never decimals;
+50\% is one half; a number with a base (52_8) equals only itself; 5m is a product, 5 m a length.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from zppo.rewards import choices
 from zppo.rewards.evaluate import same_value
 from zppo.rewards.intervals import is_ordered, same_union
 from zppo.rewards.limits import MAX_CHARS, MAX_NESTING
-from zppo.rewards.lists import same_lists, same_tuples
+from zppo.rewards.lists import same_coordinates, same_lists, same_tuples
 from zppo.rewards.normalize import clean, compact, strip_marks
+from zppo.rewards.numerals import number_in_words
 from zppo.rewards.relations import about, same_equation, sides
-from zppo.rewards.units import quantity, same_unit
-from zppo.rewards.words import is_prose, is_words, number_in_words, same_words
+from zppo.rewards.units import compound, quantity, same_unit
+from zppo.rewards.words import is_prose, is_words, same_words
 
 _PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
@@ -90,6 +91,11 @@ def _same_reading(a: str, b: str, same: choices.Same) -> bool:
     """As sets of reals, as lists, equations, tuples or quantities: whatever they are."""
     if (is_ordered(a) or is_ordered(b)) and same_union(a, b, same):
         return True
+    if (compound(a) or compound(b)) and _same_quantity(a, b):
+        return True
+    as_point = same_coordinates(a, b, same)
+    if as_point is not None:
+        return as_point
     as_lists = same_lists(a, b, same)
     if as_lists is not None:
         return as_lists

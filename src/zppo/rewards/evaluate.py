@@ -3,9 +3,10 @@ r"""The value of an expression at a point, and equality by values.
 Values are exact fractions for as long as the expression is rational, and complex floats after the
 first irrational step. Two expressions are equal when they agree at three fixed pseudo-random
 points (Schwartz-Zippel: polynomials that differ agree by chance with probability about 1e-9);
-variables stand for positive rationals there, as lengths and counts do in answers, and for one
-negative point too where an absolute value is in play. Exact values have to be equal; floats agree
-to ten digits, so a rounded decimal is not the irrational it rounds.
+variables stand for positive rationals there, as lengths and counts do in answers. Where an absolute
+value, a root or a power is in play they have to agree for negative variables too, if both are real
+there: \sqrt{x^2} is |x|, not x. Exact values have to be equal; floats agree to ten digits, so a
+rounded decimal is not the irrational it rounds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zppo.rewards.nodes import Node, Num, Sym, operations, variables
 
 Value = Fraction | complex
 TOLERANCE = 1e-10
+_EVEN = frozenset(("abs", "root", "pow"))  # where |x| may pass for x
 _CONSTANTS: dict[str, Value] = {"pi": complex(math.pi), "e": complex(math.e), "i": 1j}
 
 
@@ -56,7 +58,8 @@ def same_value(a: str, b: str) -> bool:
     r"""Whether two cleaned texts are expressions of one value each, and of the same."""
     if not _agree(values(a), values(b)):
         return False
-    if not any("abs" in operations(node) for node in (read(a), read(b)) if node):
+    nodes = [node for node in (read(a), read(b)) if node]
+    if not any(operations(node) & _EVEN and variables(node) for node in nodes):
         return True
     below = values(a, negative=True), values(b, negative=True)
     return None in below or _agree(*below)
@@ -92,7 +95,10 @@ class _Evaluator:
         if isinstance(node, Sym):
             return _CONSTANTS.get(node.name) or _coordinate(node.name, self.point)
         args = [self.value(arg) for arg in node.args]
-        return _bounded(self._apply(node.name, args))
+        value = _bounded(self._apply(node.name, args))
+        if self.point < 0 and isinstance(value, complex) and value.imag:
+            raise Unreadable("not real")
+        return value
 
     def _apply(self, name: str, args: list[Value]) -> Value:
         if name == "+":
@@ -190,6 +196,13 @@ def _factorial(value: Value) -> Value:
     return complex(math.gamma(_real(value) + 1))
 
 
+def _double_factorial(value: Value) -> Value:
+    n = _integer(value)
+    if n is None or not 0 <= n <= MAX_FACTORIAL:
+        raise Unreadable("a double factorial out of bounds")
+    return Fraction(math.prod(range(n, 0, -2)))
+
+
 def _binomial(upper: Value, lower: Value) -> Value:
     n, k = _integer(upper), _integer(lower)
     if n is not None and k is not None:
@@ -227,6 +240,7 @@ _OPERATIONS: dict[str, Callable[..., Value]] = {
     "pow": _power,
     "root": _root,
     "fact": _factorial,
+    "fact2": _double_factorial,
     "binom": _binomial,
     "abs": abs,
     "floor": _whole(math.floor),

@@ -2,7 +2,7 @@ r"""A recursive-descent reader of one mathematical expression, cleaned by `norma
 
     sum      ['+'|'-'|'\pm'|'\mp'] product  { ('+'|'-'|'\pm'|'\mp') product }
     product  power { ['*'|'/'|'\times'|'\cdot'] power }        juxtaposition multiplies
-    power    atom { '^' exponent | '!' | '%' | '°' }
+    power    atom { '^' exponent | '!' | '!!' | '%' | '°' }
     atom     number | symbol | group | \frac | \binom | \sqrt | function | |sum| | floor | ceiling
 
 Nothing is evaluated here and nothing is ever handed to `eval` or to a computer algebra system.
@@ -143,9 +143,11 @@ class _Reader:
             if self.take("^") or self.take("**"):
                 node = Op("pow", (node, self._exponent()))
             elif self.take("!"):
+                double = self.text[self.at : self.at + 1] == "!"
+                self.at += double
                 if self.peek() == "!":
-                    raise Unreadable("double factorial")
-                node = Op("fact", (node,))
+                    raise Unreadable("a factorial of a factorial")
+                node = Op("fact2" if double else "fact", (node,))
             elif self.take("%"):
                 node = Op("*", (node, Num(Fraction(1, 100))))
             elif self.take("°"):

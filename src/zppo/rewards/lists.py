@@ -33,6 +33,34 @@ def same_lists(answer: str, gold: str, same: Same) -> bool | None:
     return None if [answer] in ours and [gold] in theirs else False
 
 
+def same_coordinates(answer: str, gold: str, same: Same) -> bool | None:
+    """`x=1, y=2` beside the point (1,2) or bare values, which go by the alphabet of the names.
+
+    None unless exactly one of the two names its values.
+    """
+    named = _coordinates(answer), _coordinates(gold)
+    if (named[0] is None) == (named[1] is None):
+        return None
+    found, other = (named[0], gold) if named[0] else (named[1], answer)
+    point = _tuple(other)
+    items = split_top(other, _COMMA) if point is None else point[1]
+    if found is None or len(items) != len(found) or (point and point[0] != "()"):
+        return None
+    pairs = zip(items, found, strict=True)
+    return all(same(x, y) if named[1] is None else same(y, x) for x, y in pairs)
+
+
+def _coordinates(text: str) -> list[str] | None:
+    """The values of an answer that gives several letters one value each, by the alphabet."""
+    if text.count("=") < 2:
+        return None
+    pairs = [sides(item) for item in split_top(text, _COMMA)[:MAX_ITEMS]]
+    values = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[0]) == 1}
+    if len(values) < len(pairs) or not all(name.isalpha() for name in values):
+        return None
+    return [values[name] for name in sorted(values)]
+
+
 def same_tuples(answer: str, gold: str, same: Same) -> bool | None:
     """Two cleaned texts as tuples or matrices; None when neither is one."""
     matrices = _matrix(answer), _matrix(gold)

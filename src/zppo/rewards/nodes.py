@@ -20,7 +20,8 @@ class Sym:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """An operation: + * pow neg inv frac pm mp fact abs floor ceil root binom, or a function."""
+    """An operation: + * pow neg inv frac pm mp fact fact2 abs floor ceil root binom, or a
+    function."""
 
     name: str
     args: tuple[Node, ...]

@@ -68,7 +68,7 @@ _DEGREE = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ|°)")
 _WORDS = (
     (re.compile(r"(?<=[\d}°)]) ?(?:° ?|degrees? )(?:C|[cC]elsius)\b"), " degC"),
     (re.compile(r"(?<=[\d}°)]) ?(?:° ?|degrees? )(?:F|[fF]ahrenheit)\b"), " degF"),
-    (re.compile(r"(?<=[\d}) ]) ?deg(?:ree)?s?\b\.?"), "°"),
+    (re.compile(r"(?<=[\d}) ]) ?deg(?:ree)?s?\b\.?(?: angles?\b)?"), "°"),
     (re.compile(r"(?<=[\d}) ]) ?per ?cent\b"), "%"),
     (re.compile(r" ([°%])"), r"\1"),
     (re.compile(r"(\d) ?[xX] ?(?=10 ?\^)"), r"\1\\times "),

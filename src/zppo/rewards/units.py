@@ -1,7 +1,9 @@
 r"""Quantities: a number, and perhaps a unit, a currency or what is counted.
 
-A unit on one side only is passed over (the question named it). Units on both sides have to agree:
-after conversion when both are known (3 hours are 180 minutes, never 3 minutes), as words otherwise.
+A unit on one side only is passed over (the question named it) when it is a known one or reads as
+something counted: `5 apples` is 5, `5 wrong` is not. Units on both sides have to agree: after
+conversion when both are known (3 hours are 180 minutes, never 3 minutes), as words otherwise. A
+length such as `5 ft 3 in` is one quantity, and no bare number states it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 from zppo.rewards.literals import FUNCTIONS
 
@@ -74,8 +77,27 @@ _STOP = frozenset(
         *("or", "and", "not", "no", "nor", "than", "to", "between", "if", "when", "where", "for"),
         *("is", "are", "but", "except", "plus", "minus", "times", "mod", "modulo", "over"),
         *("divided", "only"),
+        # hedges and verdicts, which make a remark of what looks like a count
+        *("wrong", "incorrect", "false", "true", "correct", "invalid", "maybe", "perhaps", "less"),
+        *("unless", "always", "sometimes", "guess", "yes", "was", "has", "does", "this", "that"),
+        *("never", "neither", "none", "nothing", "without", "about", "around", "almost", "nearly"),
+        *("negative", "negatives", "below", "above", "under", "fewer", "more", "unknown", "zero"),
+        # words that change the number
+        *("half", "halves", "third", "thirds", "fourth", "fourths", "quarter", "quarters", "fifth"),
+        *("fifths", "sixth", "sixths", "seventh", "sevenths", "eighth", "eighths", "ninth"),
+        *("ninths", "tenth", "tenths", "hundredth", "hundredths", "thousandth", "thousandths"),
+        *("ones", "tens", "factorial", "doubled", "tripled", "halved", "root", "percent"),
     ]
 )
+# What is counted without an s, and what may follow the noun.
+_COUNTED = frozenset(
+    [
+        *("people", "children", "men", "women", "teeth", "mice", "geese", "fish", "sheep", "deer"),
+        *("dice", "cattle", "unit", "won", "baht", "pence", "quid", "calorie", "kcal", "cal"),
+        *("rpm", "ppm", "fps", "bps", "kph", "kmph", "knot", "byte", "bit"),
+    ]
+)
+_TRAILING = frozenset(("left", "remaining", "total", "altogether", "each", "long", "high", "tall"))
 _LETTER_UNITS = frozenset("msghlLAVWNJKΩ")
 
 _WORD = r"(?:\\Omega|[A-Za-zµ]+\.?)(?: ?\^ ?\{?-?\d\}?)?"
@@ -87,17 +109,23 @@ _FRACTION = re.compile(
     r"(?<=[\d)} ])\\frac ?\{ ?([A-Za-z]+) ?\} ?\{ ?([A-Za-z]+)((?: ?\^ ?\{?\d\}?)?) ?\}$"
 )
 _PART = re.compile(r"( ?/ ?| per )|(\\?[A-Za-zµ$€£¥₹¢]+)\.?(?: ?\^ ?\{?(-?\d)\}?)?")
+_COMPOUND_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]+)\.?")
+_COMPOUND = re.compile(
+    rf"{_COMPOUND_PART.pattern}(?:(?: and |, and |, | ){_COMPOUND_PART.pattern}){{1,3}}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """`number` is an expression. `unit` maps dimensions to exponents with a `factor`, or is None
-    when a word of it is unknown; `words` are the words of the unit, none when there was no unit."""
+    when a word of it is unknown; `words` are the words of the unit, none when there was no unit.
+    `alone` says that the number by itself states the quantity."""
 
     number: str
     words: frozenset[str] = frozenset()
     unit: tuple[tuple[str, int], ...] | None = None
     factor: Fraction = Fraction(1)
+    alone: bool = True
 
 
 @lru_cache(maxsize=8192)
@@ -107,6 +135,8 @@ def quantity(text: str, tight: bool = False) -> Quantity:
     One letter set right against a number is a variable (5m), and only a unit when `tight`.
     """
     text = _FRACTION.sub(_in_line, text)
+    if (sum_of_parts := compound(text)) is not None:
+        return sum_of_parts
     if money := _CURRENCY.match(text):
         number, words = _scaled(money[1] + money[3] + text[money.end() :])
         return _with_unit(number, f"{money[2]} {words}".strip())
@@ -115,10 +145,27 @@ def quantity(text: str, tight: bool = False) -> Quantity:
     return _with_unit(*_scaled(text, tight))
 
 
+def compound(text: str) -> Quantity | None:
+    """`5 ft 3 in`, `2 hours and 30 minutes`: known units of one dimension, larger ones first."""
+    if _COMPOUND.fullmatch(text) is None:
+        return None
+    parts = [(m[1], _look_up(m[2].casefold())) for m in _COMPOUND_PART.finditer(text)]
+    units = [unit for _, unit in parts if unit is not None]
+    factors = [factor for _, factor in units]
+    if len(units) < len(parts) or len({dimension for dimension, _ in units}) > 1:
+        return None
+    if any(small >= large for large, small in pairwise(factors)):
+        return None
+    total = sum((Fraction(n) * f for (n, _), f in zip(parts, factors, strict=True)), Fraction(0))
+    number = f"\\frac{{{total.numerator}}}{{{total.denominator}}}"
+    words = frozenset(m[2].casefold() for m in _COMPOUND_PART.finditer(text))
+    return Quantity(number, words, ((units[0][0], 1),), alone=False)
+
+
 def same_unit(a: Quantity, b: Quantity) -> Fraction | None:
     """What to multiply the number of `a` with to count in units of `b`; None when they clash."""
     if not a.words or not b.words:
-        return Fraction(1)
+        return Fraction(1) if a.alone and b.alone else None
     if a.unit is not None and b.unit is not None:
         return a.factor / b.factor if a.unit == b.unit else None
     return Fraction(1) if a.words <= b.words or b.words <= a.words else None
@@ -147,6 +194,10 @@ def _cut(text: str, tight: bool) -> tuple[str, str]:
 def _is_unit(tail: str, loose: bool) -> bool:
     """Known units, or words long enough not to be variables."""
     words = re.findall(r"\\?[A-Za-zµ]+", tail)
+    if words[0].casefold() in ("squared", "cubed") or _POWERS.keys() >= set(
+        map(str.casefold, words)
+    ):
+        return False  # what is squared is the number
     return (loose or len(words[0]) > 1) and all(map(_may_be_unit, words))
 
 
@@ -192,4 +243,23 @@ def _with_unit(number: str, tail: str) -> Quantity:
             dimensions[entry[0]] = dimensions.get(entry[0], 0) + exponent
             factor *= entry[1] ** exponent
     unit = tuple(sorted(dimensions.items())) if known and words else None
-    return Quantity(number.strip(), frozenset(words), unit, factor)
+    number = number.strip()
+    alone = not words or unit is not None or _is_count(tail.casefold(), number)
+    return Quantity(number, frozenset(words), unit, factor, alone)
+
+
+def _is_count(tail: str, number: str) -> bool:
+    """Whether the words after `number` name what it counts: a plural, or one thing at most one of.
+
+    Only the noun is looked at: the last word before `per`, `of` or a slash.
+    """
+    words = re.findall(r"[a-zµ]+", re.split(r" ?/ ?|\bper\b|\bof\b", tail)[0])
+    while len(words) > 1 and words[-1] in _TRAILING:
+        words.pop()
+    if not words:
+        return False
+    noun = words[-1]
+    plural = noun.endswith("s") and not noun.endswith("ss") and len(noun) > 3
+    known = noun in _COUNTED or _look_up(noun) is not None
+    single = len(words) == 1 and number in ("1", "-1", "0.5", "\\frac{1}{2}", "1/2")
+    return plural or known or single

@@ -9,19 +9,17 @@ _WORDLIKE = re.compile(rf"{_RUN}(?:(?: ?& ?|[.,]? |[.,]){_RUN})*\.?")
 _ARTICLE = re.compile(r"^(?:the|a|an) (?=\w{2})")
 _FORMULA = re.compile(r"[\\^_+*/=<>(){}|]")
 _WORD = re.compile(r"(?<![^ ])[^\W\d_](?:\.?[^\W\d_])+\.?(?![^ ])")
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-            *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
-            *("seventeen", "eighteen", "nineteen", "twenty"),
-        ]
-    )
-}
 _NOTHING = frozenset(
     ("no solution", "no solutions", "no real solution", "no real solutions", "empty set")
 )
+# British and American spellings of one word.
+_SPELLINGS = {
+    "grey": "gray", "colour": "color", "colours": "colors", "coloured": "colored",
+    "centre": "center", "centres": "centers", "metre": "meter", "metres": "meters",
+    "litre": "liter", "litres": "liters", "theatre": "theater", "fibre": "fiber",
+    "aluminium": "aluminum", "jewellery": "jewelry", "tyre": "tire", "tyres": "tires",
+    "neighbour": "neighbor", "neighbours": "neighbors", "catalogue": "catalog",
+}  # fmt: skip
 _DECIDED = re.compile(r"(yes|no|true|false)\s*[,.;:–-]\s*+(?!(?:yes|no|true|false)\b)\D+", re.I)  # noqa: RUF001
 
 
@@ -40,14 +38,10 @@ def fold(text: str) -> str:
     """The words of a cleaned text: lower case, without article, hyphens, commas and full stops."""
     text = text.replace("\\emptyset", "empty set").replace("\\", " ")
     text = re.sub(r"[.!?\"]", "", text.casefold())
-    text = " ".join(re.sub(r"[,-]", " ", text).split())
+    words = re.sub(r"[,-]", " ", text).split()
+    text = " ".join(_SPELLINGS.get(word, word) for word in words)
     text = _ARTICLE.sub("", text)
     return "empty set" if text in _NOTHING else text
-
-
-def number_in_words(text: str) -> str:
-    """`five` as `5`; anything else as it is."""
-    return _NUMBERS.get(text.casefold(), text)
 
 
 def same_words(answer: str, gold: str) -> bool:
