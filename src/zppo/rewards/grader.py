@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+from zppo.rewards import paper
 from zppo.rewards.answer import equivalent
 from zppo.rewards.boxed import extract_boxed
 from zppo.types import Question, QuestionKind, Response, RolloutStatus
 
 _log = logging.getLogger(__name__)
+
+#: `robust` is our rule (`answer.py`), `paper` the strict one of the paper (`paper.py`).
+GradingMode = Literal["robust", "paper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +32,30 @@ def grade(
     gold: str,
     kind: QuestionKind = "short",
     options: Sequence[str] | None = None,
+    mode: GradingMode = "robust",
 ) -> Grade:
     """Grade the text of a response by rule (method section 7).
 
     The last balanced box counts wherever it stands, inside the reasoning or in a response that
     was cut: the answer was stated. `options` are the choices of a multiple-choice question, in
     the order of their letters. A `free` question is graded by the same rule here; where a judge
-    is configured, the judge replaces this verdict.
+    is configured, the judge replaces this verdict. `mode="paper"` is the strict rule of the paper.
     """
     del kind  # the rule is the same; the judge is another Grader
     extracted = extract_boxed(response)
     if extracted is None:
         return Grade(False, RolloutStatus.NO_ANSWER)
-    correct = equivalent(extracted, gold, tuple(options) if options else None)
+    correct = is_right(extracted, gold, tuple(options) if options else None, mode)
     return Grade(correct, RolloutStatus.GRADED, extracted)
+
+
+def is_right(
+    extracted: str, gold: str, options: tuple[str, ...] | None, mode: GradingMode = "robust"
+) -> bool:
+    """The rule on the content of a box."""
+    if mode == "paper":
+        return paper.equivalent(extracted, gold)
+    return equivalent(extracted, gold, options)
 
 
 class Grader(Protocol):
