@@ -144,7 +144,7 @@ def test_both_candidates_are_compressed_with_one_prompt_and_cap():
 
 def test_ncq_lists_each_wrong_answer_once_and_never_the_teacher():
     kept, right = zone(n=1)
-    (ncq,) = [r for r in asyncio.run(reformulate(kept, right, 1, make("grpo+replay+ncq")))]
+    (ncq,) = asyncio.run(reformulate(kept, right, 1, make("grpo+replay+ncq")))
     wrong = [r.extracted for r in kept[0].rollouts if not r.correct]
     assert list(ncq.wrong_answers) == list(dict.fromkeys(wrong))
     assert len(ncq.candidates) == len(wrong)

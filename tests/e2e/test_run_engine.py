@@ -165,18 +165,18 @@ def test_a_new_learning_rate_takes_effect_on_resume(model: Path, tmp_path: Path)
 def test_nan_stops_before_the_weights_are_touched(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zppo.student import local
+    from zppo.student import trainer
 
     run = tmp_path / "run"
     config = _config(model, run, "run.steps=2")
     train(config, build=lucky_build, quiet=True)
-    honest = local.policy_loss
+    honest = trainer.policy_loss
 
     def poisoned(*args, **kwargs):
         loss, stats = honest(*args, **kwargs)
         return loss * float("nan"), stats
 
-    monkeypatch.setattr(local, "policy_loss", poisoned)
+    monkeypatch.setattr(trainer, "policy_loss", poisoned)
     with pytest.raises(RunError, match=r"Step 3 .*nan[\s\S]*step-000002[\s\S]*step-000003.jsonl"):
         resume(run, ["run.steps=4"], build=lucky_build, quiet=True)
     lines = (run / "failures" / "step-000003.jsonl").read_text().splitlines()

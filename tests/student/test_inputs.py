@@ -310,3 +310,41 @@ def test_a_grayscale_picture_is_read_as_colour():
     Image.new("L", (32, 32), 128).save(buffer, "PNG")
     encoded = encoder().encode(tiny.prompt("1?", Media("image", (buffer.getvalue(),))))
     assert encoded.images[0][0].shape == (16, 3 * 8 * 8)
+
+
+@pytest.mark.parametrize("size", [(48, 16), (33, 70), (640, 480), (16, 16), (5, 300)])
+def test_length_counts_visual_tokens_without_making_pixels(size, monkeypatch):
+    """Also where the processor resizes, and with several images, a video or forced tokens."""
+    student = tiny.student("vlm", "data.max_pixels=65536")
+    image = Media("image", (tiny.png(*size),))
+    question = Question("q", "What is it?", "1", media=(image, tiny.IMAGE))
+    shown = Prompt(question, GroupKind.PREFIX, "What is it?", prefix_ids=(50, 51, 52))
+    expected = len(student.encoder.encode(shown))
+    monkeypatch.setattr(student.encoder, "_image", None)
+    assert student.encoder.length(shown) == expected == student.prompt_tokens(shown)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_length_knows_turned_pictures(orientation):
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (96, 32)).save(buffer, "JPEG", exif=exif)
+    student = tiny.student("vlm", "data.max_pixels=1600")
+    shown = tiny.prompt("And now?", Media("image", (buffer.getvalue(),)))
+    assert student.encoder.length(shown) == len(student.encoder.encode(shown))
+
+
+def test_length_of_text_and_video_prompts():
+    for kind in ("llama", "vlm"):
+        encoder = tiny.student(kind).encoder
+        for shown in tiny.prompts(kind):
+            assert encoder.length(shown) == len(encoder.encode(shown))
+
+
+def test_length_raises_what_encode_raises():
+    encoder = tiny.student("vlm").encoder
+    with pytest.raises(DataError, match="Question `q`"):
+        encoder.length(tiny.prompt("?", Media("image", (b"not a picture",))))
+    with pytest.raises(ModelError, match="text model"):
+        tiny.student("llama").encoder.length(tiny.prompt("?", tiny.IMAGE))

@@ -25,7 +25,7 @@ def logprobs_and_gradients(kind, share, lengths, *overrides):
     for g, group in enumerate(lengths):
         pieces.append(Piece(g, tuple(range(len(group))), first))
         first += len(group)
-    values, mask = student._logprobs(pieces, encoded, responses)
+    values, mask = student.trainer.logprobs(pieces, encoded, responses)
     weights = torch.linspace(-1, 1, int(mask.sum()))
     (values[mask] * weights).sum().backward()
     gradients = {

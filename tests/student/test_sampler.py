@@ -41,7 +41,7 @@ def test_logprobs_equal_a_forward_pass_over_plain_rows(kind):
     responses = [r for group in groups for r in group]
     assert len({len(r.token_ids) for r in responses}) > 1 or kind != "vlm"
     with torch.no_grad():
-        values, _ = student._logprobs(pieces, encoded, responses)
+        values, _ = student.trainer.logprobs(pieces, encoded, responses)
     for row, response in enumerate(responses):
         length = len(response.token_ids)
         assert 1 <= length <= 12
@@ -57,7 +57,10 @@ def test_greedy_equals_generate(kind):
         inputs = batch.model_inputs()
         inputs.pop("position_ids")
         expected = student.model.generate(
-            **inputs, max_new_tokens=12, do_sample=False, suppress_tokens=student.banned or None
+            **inputs,
+            max_new_tokens=12,
+            do_sample=False,
+            suppress_tokens=student.encoder.placeholder_ids or None,
         )[0, batch.ids.shape[1] :]
         group = sample_groups(
             student.decoder,
@@ -66,7 +69,7 @@ def test_greedy_equals_generate(kind):
             2,
             Sampling(temperature=0.0, max_tokens=12),
             student.loaded.stop_ids,
-            student.banned,
+            student.encoder.placeholder_ids,
             torch.Generator(),
         )[0]
         for ids in group.token_ids:
@@ -105,7 +108,7 @@ def test_finished_rows_leave_and_the_rest_is_unharmed():
     ]
     pieces = [Piece(g, tuple(range(8)), 8 * g) for g in range(3)]
     with torch.no_grad():
-        values, _ = student._logprobs(pieces, dict(enumerate(encoded)), responses)
+        values, _ = student.trainer.logprobs(pieces, dict(enumerate(encoded)), responses)
     for row, response in enumerate(responses):
         np.testing.assert_allclose(
             values[row, : len(response.token_ids)], response.logprobs, atol=1e-4
@@ -130,7 +133,7 @@ def test_samples_follow_the_model_distribution():
 
 def test_placeholders_are_never_sampled():
     student = tiny.student("vlm", "rollout.max_response_tokens=64")
-    banned = set(student.banned)
+    banned = set(student.encoder.placeholder_ids)
     vocab = tiny.tokenizer().get_vocab()
     assert {vocab["<|image_pad|>"], vocab["<|video_pad|>"]} <= banned
     with torch.no_grad():  # make the model long for them

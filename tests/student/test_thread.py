@@ -53,7 +53,9 @@ def test_a_cancelled_rollout_stops_sampling():
     """Thousands of tokens were asked for; the student is free again within moments."""
     student = tiny.student("llama", "rollout.max_response_tokens=100000")
     student.loaded.model.generation_config.eos_token_id = None
-    student.banned = [student.tokenizer.eos_token_id]  # so that no response ever ends
+    student.encoder.placeholder_ids = [
+        student.tokenizer.eos_token_id
+    ]  # so that no response ever ends
 
     async def run():
         async def sample():

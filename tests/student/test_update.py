@@ -82,7 +82,7 @@ def test_trivial_groups_stay_in_the_denominator():
 def test_exactly_i_updates_from_any_number_of_groups(updates):
     student, stats = update("llama", updates=updates)
     assert stats.updates == updates
-    steps = {int(s["step"]) for s in student.optimizer.adamw.state.values()}
+    steps = {int(s["step"]) for s in student.trainer.optimizer.adamw.state.values()}
     assert steps == {updates}
 
 
@@ -108,12 +108,18 @@ def test_unknown_logprobs_are_scored_before_the_first_update():
 def test_bf16_moves_although_the_step_is_below_its_resolution():
     groups = make_groups(tiny.student("llama", dtype=torch.bfloat16), "llama")
     student = tiny.student("llama", "optimizer.lr=1e-6", dtype=torch.bfloat16)
-    before = [m.detach().clone() for m in student.optimizer.masters]
+    optimizer = student.trainer.optimizer
+    before = [m.detach().clone() for m in optimizer.masters]
     advantages = np.array([a for g in range(3) for a in ADVANTAGES[g]])
     stats = asyncio.run(student.update(groups, advantages, 2, (0,)))
-    moved = [not torch.equal(b, m) for b, m in zip(before, student.optimizer.masters, strict=True)]
+    moved = [
+        not torch.equal(b, m)
+        for b, m in zip(before, optimizer.masters, strict=True)
+    ]
     assert any(moved) and stats.metrics["grad_norm"] > 0
-    for parameter, master in zip(student.optimizer.params, student.optimizer.masters, strict=True):
+    for parameter, master in zip(
+        optimizer.params, optimizer.masters, strict=True
+    ):
         assert torch.equal(parameter, master.to(torch.bfloat16))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zppo.config import DataConfig
-from zppo.data.media import load_frames, load_image
+from zppo.data.media import load_frames, load_image, open_image, part_name
 from zppo.errors import DataError, ModelError
 from zppo.student.video import patch_video
 from zppo.types import Media, Prompt, Question
@@ -135,6 +135,8 @@ class PromptEncoder:
         config = model.config
         self.image_token: int | None = getattr(config, "image_token_id", None)
         self.video_token: int | None = getattr(config, "video_token_id", None)
+        #: Vision token ids: a model must never sample them.
+        self.placeholder_ids = self._vision_tokens()
         #: The submodule that knows multimodal rotary positions, None for text models.
         self.rope = _rope_owner(model)
         #: What messages call the model.
@@ -149,16 +151,6 @@ class PromptEncoder:
             self._render("A question.")
         except jinja2.TemplateError as error:
             raise ModelError(f"The chat template of `{self.name}` fails: {error}") from None
-
-    @property
-    def placeholder_ids(self) -> list[int]:
-        """Vision token ids: a model must never sample them."""
-        if self.image_token is None:
-            return []
-        names = ("<|vision_start|>", "<|vision_end|>")
-        vocab = self.tokenizer.get_vocab()
-        ids = {self.image_token, self.video_token, *(vocab.get(n) for n in names)}
-        return sorted(i for i in ids if i is not None)
 
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Raises `DataError` when the text contains a placeholder token or a file is unusable,
@@ -195,6 +187,28 @@ class PromptEncoder:
         return EncodedPrompt(
             ids, types, tuple(images), tuple((patches, grid) for patches, grid, _ in videos)
         )
+
+    def length(self, prompt: Prompt) -> int:
+        """Tokens of the encoded prompt, visual ones included, without making pixels of images.
+        Raises what `encode` raises."""
+        media = prompt.question.media
+        if any(m.kind != "image" for m in media) or not media:
+            return len(self.encode(prompt))
+        self._refuse_media(prompt.question)
+        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
+        text = len(self._ids(self._render(content))) + len(prompt.prefix_ids)
+        merge = self.image_processor.merge_size**2  # pyright: ignore[reportOptionalMemberAccess]
+        try:
+            return text + sum(self._patches(m) // merge - 1 for m in media)
+        except (DataError, ValueError) as error:
+            raise DataError(f"Question `{prompt.question.id}`: {error}") from None
+
+    def _patches(self, image: Media) -> int:
+        with open_image(image.parts[0], part_name(image.parts[0], "image")) as header:
+            # The size after the rotation that the picture's EXIF data asks for.
+            turned = header.getexif().get(_ORIENTATION, 1) >= 5
+            width, height = header.size[::-1] if turned else header.size
+        return self.image_processor.get_number_of_image_patches(height, width)  # pyright: ignore[reportOptionalMemberAccess]
 
     def _refuse_media(self, question: Question) -> None:
         kinds = sorted({f"{m.kind}s" for m in question.media})
@@ -244,6 +258,13 @@ class PromptEncoder:
         )
         return positions, lengths + deltas.squeeze(-1)
 
+    def _vision_tokens(self) -> list[int]:
+        if self.image_token is None:
+            return []
+        vocab = self.tokenizer.get_vocab()
+        ids = {self.image_token, self.video_token, vocab.get(_START), vocab.get(_END)}
+        return sorted(i for i in ids if i is not None)
+
     def _render(self, content: str | list[dict[str, str]]) -> str:
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -278,6 +299,7 @@ def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
     return processor
 
 
+_ORIENTATION = 0x0112  # the EXIF tag
 _START, _END = "<|vision_start|>", "<|vision_end|>"
 _IMAGE, _VIDEO = "<|image_pad|>", "<|video_pad|>"
 
