@@ -211,6 +211,9 @@ def test_check_shows_a_prompt_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.exit_code == 0, result.output
     for kind in ("plain,", "BCQ,", "NCQ,", "compress,", "tokens", "Ready to train"):
         assert kind in result.output
+    titles = [line for line in result.output.splitlines() if "question" in line and "╭" in line]
+    # The teacher compresses text: the image of the question is not sent along.
+    assert ["1 media" in t for t in titles] == ["compress" not in t for t in titles]
 
 
 def test_version() -> None:

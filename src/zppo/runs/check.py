@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +42,8 @@ from zppo.types import GroupKind, Prompt, Question
 
 #: Questions looked at in detail; encoding the images of a large corpus would take minutes.
 _SAMPLE = 200
+
+_TO_TEACHER = "to the teacher:"
 
 
 def check(config: Config, console: Console | None = None) -> int:
@@ -179,8 +182,10 @@ class _Preflight:
     def _show_prompts(self) -> None:
         question = self.data.train[0]
         for kind, text in _prompts(question, self.config, self.templates):
-            tokens = self._tokens(GroupKind.PLAIN, question, text)
-            media = f", {len(question.media)} media" if question.media else ""
+            # Text tasks of the teacher go without the question's media.
+            asked = replace(question, media=()) if kind.startswith(_TO_TEACHER) else question
+            tokens = self._tokens(GroupKind.PLAIN, asked, text)
+            media = f", {len(asked.media)} media" if asked.media else ""
             title = f"{kind}, question {escape(question.id)}: {tokens} tokens{media}"
             self.console.print(Panel(Text(text), title=title, title_align="left"))
 
@@ -200,9 +205,9 @@ def _prompts(question: Question, config: Config, templates: Templates) -> Iterat
         yield "NCQ", templates.ncq(question, ["?"], [wrong])
     if method.hint:
         yield "hint", templates.hint(question, "(a hint of the teacher)")
-        yield "to the teacher: write a hint", templates.write_hint(question, right)
+        yield f"{_TO_TEACHER} write a hint", templates.write_hint(question, right)
     if (method.bcq or method.ncq) and config.algorithm.compress == "teacher":
-        yield "to the teacher: compress", templates.compress(question, right)
+        yield f"{_TO_TEACHER} compress", templates.compress(question, right)
 
 
 def _rewarded(question: Question) -> bool:
