@@ -139,7 +139,8 @@ def show_result(result: RunResult, console: Console) -> None:
             f"{result.steps} steps in {_clock(result.seconds)}. The run lies in {where}.",
             "Next:",
             f"  zppo resume {where} run.steps={2 * result.steps}   to train longer",
-            f"  zppo eval {where} evaluation.samples=8   to evaluate with more samples",
+            f"  zppo eval {where} evaluation.samples=8 evaluation.temperature=0.6"
+            "   to evaluate with more samples",
             f"  zppo export {where} FOLDER   to get the trained model as a plain folder",
         ]
     for line in lines:  # not wrapped: a command must be there to copy
