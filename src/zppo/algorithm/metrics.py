@@ -59,7 +59,8 @@ def _accuracy(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _own_accuracy(groups: Sequence[Group]) -> float:
-    return float(np.mean([r.reward for g in groups for r in g.rollouts if not r.injected]))
+    """An injected response stands in the place of a wrong one, and counts as that."""
+    return float(np.mean([r.reward * (not r.injected) for g in groups for r in g.rollouts]))
 
 
 def _composition(groups: Sequence[Group]) -> dict[str, float]:
