@@ -10,7 +10,16 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from zppo.config import Config, LocalTeacherConfig, LoraConfig, ScriptedTeacherConfig
+from zppo.config import (
+    Config,
+    EndpointConfig,
+    LocalTeacherConfig,
+    LoraConfig,
+    OpenAITeacherConfig,
+    ReferenceTeacherConfig,
+    ScriptedTeacherConfig,
+    SeveralTeachersConfig,
+)
 
 DOC = Path(__file__).parents[1] / "docs" / "configuration.md"
 ROW = re.compile(
@@ -22,7 +31,17 @@ SECTIONS = {
 }
 
 #: Sections that are null by default, and the models that describe them.
-OPTIONAL = {"student.lora": [LoraConfig], "teacher": [ScriptedTeacherConfig, LocalTeacherConfig]}
+OPTIONAL = {
+    "student.lora": [LoraConfig],
+    "teacher": [
+        ScriptedTeacherConfig,
+        LocalTeacherConfig,
+        OpenAITeacherConfig,
+        ReferenceTeacherConfig,
+        SeveralTeachersConfig,
+    ],
+    "teacher.endpoints": [EndpointConfig],
+}
 
 
 def config_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

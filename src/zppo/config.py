@@ -13,9 +13,51 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from zppo.config_teacher import (
+    TEACHER_KINDS,
+    CompressorConfig,
+    EndpointConfig,
+    LocalTeacherConfig,
+    OpenAITeacherConfig,
+    ReferenceTeacherConfig,
+    ScriptedTeacherConfig,
+    SeveralTeachersConfig,
+    SingleTeacherConfig,
+    TeacherConfig,
+    can_complete,
+    single_teachers,
+)
+from zppo.config_teacher import Section as _Section
 from zppo.errors import ConfigError
+
+__all__ = [
+    "AlgorithmConfig",
+    "ColumnsConfig",
+    "CompressorConfig",
+    "Config",
+    "DataConfig",
+    "EndpointConfig",
+    "EvaluationConfig",
+    "LocalTeacherConfig",
+    "LoraConfig",
+    "MethodName",
+    "OpenAITeacherConfig",
+    "OptimizerConfig",
+    "ReferenceTeacherConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "ScriptedTeacherConfig",
+    "SeveralTeachersConfig",
+    "SingleTeacherConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "dump_config",
+    "load_config",
+    "recipe_names",
+    "single_teachers",
+]
 
 MethodName = Literal[
     "grpo",
@@ -28,10 +70,6 @@ MethodName = Literal[
     "grpo+replay+prefix",
     "grpo+replay+inject",
 ]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class LoraConfig(_Section):
@@ -74,29 +112,6 @@ class StudentConfig(_Section):
     chat_template: str | None = Field(
         default=None, description="a Jinja file, for models without one"
     )
-
-
-class ScriptedTeacherConfig(_Section):
-    """The lab's program teacher: solves the puzzles, wrong at a set rate. Needs no weights."""
-
-    kind: Literal["scripted"] = "scripted"
-    error_rate: float = Field(default=0.1, ge=0.0, le=1.0)
-
-
-class LocalTeacherConfig(_Section):
-    """A frozen transformers model in this process."""
-
-    kind: Literal["local"] = "local"
-    model: str
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    temperature: float = Field(default=1.0, gt=0.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    max_response_tokens: int = Field(default=12_288, ge=1)
-    sampler_batch_tokens: int = Field(default=131_072, ge=1)
-
-
-TeacherConfig = Annotated[ScriptedTeacherConfig | LocalTeacherConfig, Field(discriminator="kind")]
 
 
 class ColumnsConfig(_Section):
@@ -157,6 +172,9 @@ class AlgorithmConfig(_Section):
         default="teacher",
         description="none: candidates enter as they are, cut at the same token cap",
     )
+    compress_attempts: int = Field(
+        default=2, ge=1, description="a refused compression is asked for again, up to this often"
+    )
     templates: str | None = Field(
         default=None, description="a folder whose *.j2 files replace our own"
     )
@@ -211,9 +229,15 @@ class RunConfig(_Section):
     prompts_per_step: int = Field(default=384, ge=1, description="|X_new|")
     checkpoint_every: int = Field(default=10, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
+    max_teacher_failure_share: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="stop when a larger share of a step's teacher calls gave nothing; 1: never",
+    )
     save_rollouts: bool = True
     tensorboard: bool = True
-    trackers: list[Literal["wandb", "trackio", "mlflow"]] = []
+    trackers: list[Literal["wandb", "trackio", "mlflow"]] = Field(default=[])
     project: str = "zppo"
 
 
@@ -239,8 +263,10 @@ class Config(_Section):
         if needs_teacher and self.teacher is None:
             raise ValueError(
                 f"method `{self.method}` asks a teacher; set `teacher.kind` "
-                "(scripted for the lab, local for a transformers model)"
+                "(scripted for the lab, local for a transformers model, openai for a server, "
+                "reference for the data's own worked solutions, several for more than one)"
             )
+        self._check_tasks()
         rollouts = self.run.prompts_per_step * self.algorithm.group_size
         if rollouts < self.optimizer.updates_per_step:
             raise ValueError(
@@ -248,6 +274,22 @@ class Config(_Section):
                 f"many rollouts a step; run.prompts_per_step * algorithm.group_size = {rollouts}"
             )
         return self
+
+    def _check_tasks(self) -> None:
+        """Worked solutions answer questions; somebody else must compress them or write hints."""
+        if self.teacher is None or can_complete(self.teacher):
+            return
+        if "hint" in self.method:
+            raise ValueError(
+                f"method `{self.method}` needs somebody who writes hints; set `teacher.compressor`"
+            )
+        if ("bcq" in self.method or "ncq" in self.method or self.method == "zppo") and (
+            self.algorithm.compress == "teacher"
+        ):
+            raise ValueError(
+                "teacher.kind=reference has no model that compresses; set `teacher.compressor`, "
+                "or algorithm.compress=none"
+            )
 
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -339,7 +381,7 @@ def _as_number(value: Any) -> Any:
 def _explain(error: ValidationError, tree: Mapping[str, Any], file: Path) -> str:
     lines = [f"Config `{file}` cannot be used:"]
     for problem in error.errors():
-        loc = [str(part) for part in problem["loc"] if part not in ("scripted", "local")]
+        loc = [str(part) for part in problem["loc"] if part not in TEACHER_KINDS]
         key = ".".join(loc) or "config"
         if problem["type"] == "extra_forbidden":
             names = list(_field_names(loc[:-1], tree))
@@ -365,22 +407,31 @@ def _explain(error: ValidationError, tree: Mapping[str, Any], file: Path) -> str
 def _field_names(path: Sequence[str], tree: Mapping[str, Any]) -> Iterator[str]:
     """Valid keys of the section at `path`; of a union, those of the kind that `tree` names."""
     section: type[BaseModel] = Config
+    models: list[type[BaseModel]] = []
     node: Any = tree
     for part in path:
         node = _child(node, part)
+        if not part.isdigit():  # an item of a list is one of the models that the list may hold
+            models = list(_models_in(section.model_fields[part].annotation))
         kind = _child(node, "kind")
-        models = list(_models_in(section.model_fields[part].annotation))
-        named = [m for m in models if kind and m.model_fields["kind"].default == kind]
+        named = [m for m in models if kind and _kind_of(m) == kind]
         section = (named or models)[0]
     yield from section.model_fields
 
 
+def _kind_of(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
 def _child(node: Any, key: str) -> Any:
+    if isinstance(node, list):
+        items = cast(list[Any], node)
+        return items[int(key)] if key.isdigit() and int(key) < len(items) else None
     return cast(dict[str, Any], node).get(key) if isinstance(node, dict) else None
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in (Union, pytypes.UnionType, Annotated):
+    if get_origin(annotation) in (Union, pytypes.UnionType, Annotated, list):
         for part in get_args(annotation):
             yield from _models_in(part)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):

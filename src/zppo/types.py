@@ -161,11 +161,23 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRollout:
-    """A fresh teacher response to a question, scored by the same reward as the student's."""
+    """A fresh teacher response to a question, scored by the same reward as the student's.
+    `turn` counts the teachers asked before the one that gave it, where several are in order."""
 
     text: str
     correct: bool
     extracted: str | None = None
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherFailure:
+    """What a teacher was asked for and did not give: `count` samples of an answer, or a task."""
+
+    question_id: str
+    purpose: Literal["answer", "compress", "hint", "judge"]
+    reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +196,7 @@ class Reformulation:
     """A reformulated prompt and where it came from, for the logs and the audit.
 
     `skipped` is empty when the prompt was built; otherwise it names why it was not, and `prompt`
-    is None.
+    is None. `refused` names why a trace of it could not be compressed, one reason a trace.
     """
 
     question: Question
@@ -193,6 +205,7 @@ class Reformulation:
     candidates: tuple[Candidate, ...] = ()
     wrong_answers: tuple[str, ...] = ()
     skipped: str = ""
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +227,4 @@ class StepResult:
     teacher_rollouts: Mapping[str, tuple[TeacherRollout, ...]]
     reformulations: tuple[Reformulation, ...]
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    teacher_failures: tuple[TeacherFailure, ...] = ()

@@ -72,3 +72,52 @@ def test_a_boxed_answer_must_stay_as_it_was():
     for changed in ("short \\boxed{8}", "short, no box"):
         out = build({"\\boxed{7}": changed}, "\\boxed{7}")[GroupKind.NCQ]
         assert out.skipped == "compression failed"
+
+
+class Mind(ScriptedTeacher):
+    """Compresses as `replies` says, attempt after attempt, and remembers what it was asked."""
+
+    def __init__(self, *replies: str | None):
+        super().__init__()
+        self.replies, self.seen = replies, []
+
+    async def complete(self, requests, seed):
+        reply = self.replies[len(self.seen)]
+        self.seen.append((requests, seed))
+        return [reply and reply.replace("TRACE", r.source_text) for r in requests]
+
+
+def ask(teacher, *overrides, texts=("\\boxed{7}",)):
+    parts = replace(make_parts("grpo+replay+ncq", *overrides, kind="llama"), teacher=teacher)
+    (ncq,) = asyncio.run(reformulate([group(*texts)], {}, 1, parts))
+    return ncq
+
+
+def test_a_refused_compression_is_asked_for_again_sampled_and_with_another_seed():
+    teacher = Mind("<summary>\\boxed{8}</summary>", "<summary>TRACE</summary>")
+    ncq = ask(teacher)
+    assert [c.text for c in ncq.candidates] == ["\\boxed{7}"] and ncq.refused == ()
+    ((one,), first), ((two,), second) = teacher.seen
+    assert one.prompt == two.prompt and first != second
+    assert one.temperature == 0.0 < two.temperature
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("no tags", "no_summary"),
+        ("<summary>\\boxed{8}</summary>", "answer_changed"),
+        (f"<summary>{'1 ' * 600}TRACE</summary>", "too_long"),
+    ],
+)
+def test_a_refusal_is_recorded_with_its_reason(reply, reason):
+    teacher = Mind(reply, reply, reply)
+    ncq = ask(teacher, "algorithm.compress_attempts=3")
+    assert ncq.skipped == "compression failed" and ncq.refused == (reason,)
+    assert len(teacher.seen) == 3
+
+
+def test_a_failed_call_is_not_asked_again():
+    """The teacher has tried often enough by itself."""
+    teacher = Mind(None)
+    assert ask(teacher).refused == ("no_reply",) and len(teacher.seen) == 1

@@ -109,7 +109,15 @@ def _reformulations(
         "zone/reformulated": len(chosen),
         "zone/skipped": skipped.total(),
     }
-    return metrics | ({"zone/skipped_reasons": dict(skipped)} if skipped else {})
+    metrics |= {"zone/skipped_reasons": dict(skipped)} if skipped else {}
+    refused = Counter(reason for r in built for reason in r.refused)
+    traces = refused.total() + sum(len(r.candidates) for r in built)
+    if traces:
+        # Traces that compression lost, out of all that a candidate block was to show.
+        metrics["zone/compress_refused"] = refused.total()
+        metrics["zone/compress_refused_share"] = refused.total() / traces
+        metrics |= {f"zone/compress_refused/{reason}": n for reason, n in refused.items()}
+    return metrics
 
 
 def _teacher(teacher_rollouts: Mapping[str, Sequence[TeacherRollout]]) -> dict[str, float]:
@@ -117,7 +125,9 @@ def _teacher(teacher_rollouts: Mapping[str, Sequence[TeacherRollout]]) -> dict[s
         return {}
     correct = [[t.correct for t in ts] for ts in teacher_rollouts.values()]
     flat = [c for cs in correct for c in cs]
-    return {
+    # A later teacher is only asked what those before it left unsolved.
+    later = sum(any(t.correct and t.turn for t in ts) for ts in teacher_rollouts.values())
+    return ({"teacher/solved_by_later": later} if later else {}) | {
         "teacher/questions": len(correct),
         "teacher/solved_share": float(np.mean([any(cs) for cs in correct])),
         "teacher/accuracy": float(np.mean(flat)) if flat else 0.0,

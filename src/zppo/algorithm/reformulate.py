@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zppo.algorithm.prompts import Templates, parse_hint, parse_summary
+from zppo.algorithm.compress import Compressed, Refusal, Trace, compress
+from zppo.algorithm.prompts import Templates, parse_hint
 from zppo.config import Config
-from zppo.rewards import extract_boxed, grade
 from zppo.student.base import Student
 from zppo.teacher.base import Teacher, TeacherRequest
 from zppo.types import (
@@ -67,7 +67,7 @@ async def reformulate(
     """
     config, method = parts.config, parts.method
     plans = [_plan(g, teacher_rollouts.get(g.question.id, ()), step, config) for g in kept]
-    short = await _compress(plans, step, parts) if method.bcq or method.ncq else {}
+    short: Compressed = await _compress(plans, step, parts) if method.bcq or method.ncq else {}
     hints = await _write_hints(plans, step, parts) if method.hint else {}
     built: list[Reformulation] = []
     for plan in plans:
@@ -100,7 +100,7 @@ def _plan(group: Group, answers: Sequence[TeacherRollout], step: int, config: Co
 
 def _bcq(
     plan: _Plan,
-    short: Mapping[tuple[str, str], str | None],
+    short: Compressed,
     step: int,
     config: Config,
     templates: Templates,
@@ -113,87 +113,66 @@ def _bcq(
         (plan.positive.text, True, plan.positive.extracted),
         (plan.negative.response.text, False, plan.negative.extracted),
     ]
-    candidates = [
-        Candidate(text, original, correct, extracted)
-        for original, correct, extracted in pair
-        if (text := short[question.id, original]) is not None
-    ]
-    if len(candidates) < 2:
-        return Reformulation(question, GroupKind.BCQ, None, skipped="compression failed")
+    candidates, refused = _split(question, pair, short)
+    if refused:
+        return Reformulation(
+            question, GroupKind.BCQ, None, skipped="compression failed", refused=refused
+        )
     # Neither place may tell which candidate is right.
     if question_rng(config.seed, step, question.id, "order").random() < 0.5:
-        candidates.reverse()
+        candidates = candidates[::-1]
     text = templates.bcq(question, [c.text for c in candidates])
     prompt = Prompt(question, GroupKind.BCQ, text)
-    return Reformulation(question, GroupKind.BCQ, prompt, tuple(candidates))
+    return Reformulation(question, GroupKind.BCQ, prompt, candidates)
 
 
-def _ncq(
-    plan: _Plan, short: Mapping[tuple[str, str], str | None], templates: Templates
-) -> Reformulation:
+def _ncq(plan: _Plan, short: Compressed, templates: Templates) -> Reformulation:
     question = plan.question
     if not plan.wrong:
         return Reformulation(question, GroupKind.NCQ, None, skipped="no wrong rollout")
-    candidates = tuple(
-        Candidate(text, r.response.text, False, r.extracted)
-        for r in plan.wrong
-        if (text := short[question.id, r.response.text]) is not None
-    )
+    traces = [(r.response.text, False, r.extracted) for r in plan.wrong]
+    candidates, refused = _split(question, traces, short)
     if not candidates:
-        return Reformulation(question, GroupKind.NCQ, None, skipped="compression failed")
+        return Reformulation(
+            question, GroupKind.NCQ, None, skipped="compression failed", refused=refused
+        )
     answers = tuple(dict.fromkeys(r.extracted for r in plan.wrong if r.extracted))
     text = templates.ncq(question, answers, [c.text for c in candidates])
     prompt = Prompt(question, GroupKind.NCQ, text)
-    return Reformulation(question, GroupKind.NCQ, prompt, candidates, answers)
+    return Reformulation(question, GroupKind.NCQ, prompt, candidates, answers, refused=refused)
 
 
-async def _compress(
-    plans: Sequence[_Plan], step: int, parts: StepParts
-) -> dict[tuple[str, str], str | None]:
-    """Compressed text of every trace that a candidate block needs, by (question id, trace)."""
-    wanted: dict[tuple[str, str], Question] = {}
-    wrong = {(p.question.id, r.response.text) for p in plans for r in p.wrong}
+async def _compress(plans: Sequence[_Plan], step: int, parts: StepParts) -> Compressed:
+    """Every trace that a candidate block needs."""
+    traces: list[Trace] = []
     for plan in plans:
-        traces = [r.response.text for r in plan.wrong] if parts.method.ncq else []
         if parts.method.bcq and plan.positive and plan.negative:
-            traces += [plan.positive.text, plan.negative.response.text]
-        wanted.update({(plan.question.id, trace): plan.question for trace in traces})
-    cap = parts.config.algorithm.candidate_max_tokens
-    if parts.config.algorithm.compress == "none":
-        return {key: _cut(key[1], cap, parts.student) or None for key in wanted}
-    requests = [
-        TeacherRequest("compress", question, parts.templates.compress(question, trace), trace, cap)
-        for (_, trace), question in wanted.items()
-    ]
-    replies = await _teacher(parts).complete(requests, (parts.config.seed, step, 1))
-    return {
-        key: _accepted(reply, key[1], question if key in wrong else None, cap, parts.student)
-        for (key, question), reply in zip(wanted.items(), replies, strict=True)
-    }
+            traces.append(Trace(plan.question, plan.positive.text, right=True))
+            traces.append(Trace(plan.question, plan.negative.response.text, right=False))
+        if parts.method.ncq:
+            traces += [Trace(plan.question, r.response.text, right=False) for r in plan.wrong]
+    seed = (parts.config.seed, step, 1)
+    return await compress(
+        traces, parts.config.algorithm, parts.student, parts.teacher, parts.templates, seed
+    )
 
 
-def _accepted(
-    reply: str | None, trace: str, failed: Question | None, cap: int, student: Student
-) -> str | None:
-    """The summary of a compression reply, None when there is none, when it is over the cap, or
-    when it changed the trace's answer: a candidate must stay as right or wrong as it was.
-
-    `failed` is the question that the trace got wrong, None for a right one. A wrong trace without
-    a box must not come back with the gold answer in one: the teacher may know it.
-    """
-    summary = parse_summary(reply) if reply is not None else None
-    if summary is None or len(student.encode(summary)) > cap:
-        return None
-    answer = extract_boxed(trace)
-    if answer is not None:
-        return summary if extract_boxed(summary) == answer else None
-    if failed is not None and grade(summary, failed.answer, failed.kind, failed.options).correct:
-        return None
-    return summary
-
-
-def _cut(text: str, cap: int, student: Student) -> str:
-    return student.decode(student.encode(text)[:cap]).strip()
+def _split(
+    question: Question,
+    traces: Sequence[tuple[str, bool, str | None]],
+    short: Compressed,
+) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Candidates of the traces (text, correct, extracted) that could be compressed, and why the
+    others could not."""
+    candidates: list[Candidate] = []
+    refused: list[str] = []
+    for original, correct, extracted in traces:
+        text = short[question.id, original]
+        if isinstance(text, Refusal):
+            refused.append(text.value)
+        else:
+            candidates.append(Candidate(text, original, correct, extracted))
+    return tuple(candidates), tuple(refused)
 
 
 # -- Hint and Prefix, the baselines -------------------------------------------------------------
@@ -247,7 +226,7 @@ def _within_context(r: Reformulation, student: Student, config: Config) -> Refor
     if (length := student.prompt_tokens(r.prompt)) <= room:
         return r
     reason = f"prompt of {length} tokens leaves no room for a response in the context"
-    return Reformulation(r.question, r.kind, None, r.candidates, r.wrong_answers, reason)
+    return replace(r, prompt=None, skipped=reason)
 
 
 def _teacher(parts: StepParts) -> Teacher:

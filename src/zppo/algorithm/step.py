@@ -23,9 +23,11 @@ from zppo.algorithm.reformulate import question_rng, reformulate
 from zppo.algorithm.tasks import task_group
 from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.config import Config, EvaluationConfig, RolloutConfig
+from zppo.errors import TeacherError
 from zppo.rewards import Grader
 from zppo.student.base import Student
-from zppo.teacher.base import Teacher
+from zppo.teacher.base import Teacher, turns_of
+from zppo.teacher.ledger import Account, Ledger
 from zppo.types import (
     Group,
     GroupKind,
@@ -72,10 +74,14 @@ async def training_step(
 ) -> StepResult:
     """Run Algorithm 1 once on X_new = `new`; changes the student and the buffer.
 
-    Raises `RunError` when a loss or gradient is not finite, before the optimiser moves.
+    Raises `RunError` when a loss or gradient is not finite, and `TeacherError` when more of the
+    teacher's calls failed than `run.max_teacher_failure_share` allows, both before the optimiser
+    moves. Below that share a step goes on without what the teacher did not give.
     """
     config, method, student = parts.config.algorithm, parts.method, parts.student
     seed = parts.config.seed
+    ledger = Ledger(parts.teacher) if parts.teacher else None
+    parts = replace(parts, teacher=ledger)
     timers = _Timers()
 
     # 1. Plain rollouts on X = X_new + X_replay, and 2. teacher rollouts on the hard ones, which
@@ -94,6 +100,8 @@ async def training_step(
     # 4. Reformulate, and 5. post-cap: BCQ before NCQ, hardest first.
     with timers("reformulate"):
         built = await _reformulate_up_to(cap, kept, teacher_rollouts, step, parts, progress)
+    account = ledger.close() if ledger else Account()
+    _require_teacher(account, parts.config.run.max_teacher_failure_share)
     chosen = post_cap(kept, built, cap)
     with timers("reformulated"):
         reformulated = await sample_and_grade(
@@ -132,7 +140,13 @@ async def training_step(
         groups, advantages, teacher_rollouts, built, chosen, stats, buffer, changes
     )
     return StepResult(
-        step, tuple(groups), advantages, teacher_rollouts, tuple(built), metrics | timers.metrics()
+        step,
+        tuple(groups),
+        advantages,
+        teacher_rollouts,
+        tuple(built),
+        metrics | (account.metrics() if ledger else {}) | timers.metrics(),
+        tuple(account.failures),
     )
 
 
@@ -195,21 +209,39 @@ async def _plain_phase(
 async def _ask_teacher(
     questions: Sequence[Question], step: int, chunk: int, parts: StepParts
 ) -> dict[str, tuple[TeacherRollout, ...]]:
-    """Step 2: G_T fresh teacher rollouts on each hard question, scored by the same reward."""
+    """Step 2: G_T fresh teacher rollouts on each hard question, scored by the same reward.
+
+    Of several teachers in order, each is asked the questions that those before it left unsolved.
+    """
     assert parts.teacher is not None, "config validation requires a teacher here"
-    answers = await parts.teacher.sample(
-        [(q, parts.templates.teacher_prompt(q)) for q in questions],
-        parts.config.algorithm.teacher_samples,
-        (parts.config.seed, step, _TEACHER, chunk),
-    )
-    flat = [(q, _as_text(t)) for q, texts in zip(questions, answers, strict=True) for t in texts]
-    grades = iter(await parts.grader.grade(flat))
-    return {
-        q.id: tuple(
-            TeacherRollout(t, (grade := next(grades)).correct, grade.extracted) for t in texts
+    seed = (parts.config.seed, step, _TEACHER, chunk)
+    found: dict[str, tuple[TeacherRollout, ...]] = {q.id: () for q in questions}
+    for turn, teacher in enumerate(turns_of(parts.teacher)):
+        unsolved = [q for q in questions if not any(t.correct for t in found[q.id])]
+        if not unsolved:
+            break
+        answers = await teacher.sample(
+            [(q, parts.templates.teacher_prompt(q)) for q in unsolved],
+            parts.config.algorithm.teacher_samples,
+            (*seed, turn) if turn else seed,
         )
-        for q, texts in zip(questions, answers, strict=True)
-    }
+        flat = [(q, _as_text(t)) for q, texts in zip(unsolved, answers, strict=True) for t in texts]
+        grades = iter(await parts.grader.grade(flat))
+        for question, texts in zip(unsolved, answers, strict=True):
+            found[question.id] += tuple(
+                TeacherRollout(t, (grade := next(grades)).correct, grade.extracted, turn)
+                for t in texts
+            )
+    return found
+
+
+def _require_teacher(account: Account, limit: float) -> None:
+    if account.failed_share > limit:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in account.reasons().items())
+        raise TeacherError(
+            f"{account.unanswered} of {account.asked} questions and tasks for the teacher came "
+            f"back with nothing ({reasons}); run.max_teacher_failure_share={limit:g}."
+        )
 
 
 async def _grade(

@@ -1,17 +1,21 @@
-"""What is kept of a step whose update could not be taken."""
+"""What is kept and said of a step that could not be taken, or not in full."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from zppo.errors import RunError
+from zppo.errors import RunError, TeacherError
 from zppo.runs.checkpoint import latest
 from zppo.runs.directory import RunDirectory
 from zppo.student.base import Student
 from zppo.types import Group, StepResult, UpdateStats
+
+#: Share of a step's teacher calls that may come back with nothing before it is worth a line.
+_WORTH_A_WARNING = 0.1
 
 
 class UpdateWatch:
@@ -55,4 +59,27 @@ def failed_update(
         "What helps: a lower learning rate, or full precision, for instance\n"
         f"  zppo resume {run.root} optimizer.lr=1e-7\n"
         f"  zppo resume {run.root} student.dtype=fp32"
+    )
+
+
+def without_teacher(run: RunDirectory, step: int, error: TeacherError) -> RunError:
+    """The error to raise where a step was not taken for want of a teacher."""
+    return RunError(
+        f"Step {step} was not taken for want of a teacher: {error}\n"
+        f"When it answers again, go on with: zppo resume {run.root}"
+    )
+
+
+def unanswered(result: StepResult) -> str | None:
+    """A warning where the teacher gave nothing on many of its calls in a step that was taken."""
+    share = result.metrics.get("teacher/failed_share", 0.0)
+    if share <= _WORTH_A_WARNING:
+        return None
+    counts: Counter[str] = Counter()
+    for failure in result.teacher_failures:
+        counts[failure.reason] += failure.count
+    reasons = ", ".join(f"{reason} {n}" for reason, n in counts.most_common())
+    return (
+        f"step {result.step}: the teacher gave nothing on {share:.0%} of its calls ({reasons}); "
+        "going on. run.max_teacher_failure_share stops a run for that."
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zppo.config import Config, LocalTeacherConfig
+from zppo.config import Config, LocalTeacherConfig, single_teachers
 from zppo.errors import ModelError
 
 GIB = 2**30
@@ -144,12 +144,15 @@ def _cgroup_memory() -> int | None:
 
 
 def _teacher_bytes(config: Config) -> int:
-    if not isinstance(config.teacher, LocalTeacherConfig):
-        return 0
-    folder = _folder(config.teacher.model)
+    """Of every teacher that lives in this process."""
+    teachers = single_teachers(config.teacher)
+    return sum(_model_bytes(t) for t in teachers if isinstance(t, LocalTeacherConfig))
+
+
+def _model_bytes(teacher: LocalTeacherConfig) -> int:
+    folder = _folder(teacher.model)
     parameters = None if folder is None else count_parameters(folder)
-    width = 2 if _is_bf16(config.teacher.dtype, config.teacher.device) else 4
-    return (parameters or 0) * width
+    return (parameters or 0) * (2 if _is_bf16(teacher.dtype, teacher.device) else 4)
 
 
 def _activation_bytes(folder: Path, config: Config, width: int) -> int:

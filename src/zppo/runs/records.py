@@ -14,7 +14,7 @@ from zppo.types import Candidate, Group, Question, Reformulation, StepResult, Te
 
 def step_lines(result: StepResult, media: MediaStore) -> Iterator[str]:
     """The rollout log of a step: its groups in order, the reformulations that were skipped and
-    why, then the teacher's rollouts. Every line names its `type`."""
+    why, the teacher's rollouts, and what it failed to give. Every line names its `type`."""
     built = {_key(r.question, r.kind): r for r in result.reformulations if r.prompt is not None}
     for row in group_rows(result.groups, result.advantages, media, built):
         yield _line(row)
@@ -26,6 +26,7 @@ def step_lines(result: StepResult, media: MediaStore) -> Iterator[str]:
                     "question": reformulation.question.id,
                     "kind": reformulation.kind.value,
                     "reason": reformulation.skipped,
+                    "refused": list(reformulation.refused),
                 }
             )
     for question, rollouts in result.teacher_rollouts.items():
@@ -34,6 +35,16 @@ def step_lines(result: StepResult, media: MediaStore) -> Iterator[str]:
                 "type": "teacher",
                 "question": question,
                 "rollouts": [_teacher(r) for r in rollouts],
+            }
+        )
+    for failure in result.teacher_failures:
+        yield _line(
+            {
+                "type": "teacher_failed",
+                "question": failure.question_id,
+                "purpose": failure.purpose,
+                "reason": failure.reason,
+                "count": failure.count,
             }
         )
 
@@ -91,6 +102,7 @@ def _group(group: Group, media: MediaStore, reformulation: Reformulation | None)
     if reformulation is not None:
         row["candidates"] = [_candidate(c) for c in reformulation.candidates]
         row["wrong_answers"] = list(reformulation.wrong_answers)
+        row["refused"] = list(reformulation.refused)
     return row
 
 
@@ -104,7 +116,12 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def _teacher(rollout: TeacherRollout) -> dict[str, Any]:
-    return {"text": rollout.text, "correct": rollout.correct, "extracted": rollout.extracted}
+    return {
+        "text": rollout.text,
+        "correct": rollout.correct,
+        "extracted": rollout.extracted,
+        "turn": rollout.turn,
+    }
 
 
 def _key(question: Question, kind: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from zppo.algorithm.buffer import PromptReplayBuffer
 from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import PromptOrder
-from zppo.errors import ConfigError, RunError
+from zppo.errors import ConfigError, RunError, TeacherError
 from zppo.runs.build import RunParts, build_run
 from zppo.runs.checkpoint import (
     check_resumable,
@@ -27,13 +27,14 @@ from zppo.runs.checkpoint import (
 )
 from zppo.runs.directory import RunDirectory, step_of
 from zppo.runs.evaluation import evaluate, evaluate_questions
-from zppo.runs.failure import UpdateWatch, failed_update
+from zppo.runs.failure import UpdateWatch, failed_update, unanswered, without_teacher
 from zppo.runs.loop import blocking
 from zppo.runs.progress import Display
 from zppo.runs.result import RunResult
 from zppo.runs.signals import StopRequest
 from zppo.runs.trackers import Trackers, require_packages
 from zppo.student.base import Student
+from zppo.teacher.base import close_teacher
 from zppo.types import StepResult
 
 __all__ = ["RunResult", "evaluate", "resume", "train"]
@@ -140,7 +141,7 @@ class _Session:
         try:
             with self.stop, self.display:
                 self._greet()
-                complete = blocking(self._steps(trackers))
+                complete = blocking(self._run(trackers))
         except KeyboardInterrupt:
             pass  # between two records; what is on disk is whole
         finally:
@@ -148,6 +149,13 @@ class _Session:
         result = self._result(time.perf_counter() - began, complete)
         self.display.result(result)
         return result
+
+    async def _run(self, trackers: Trackers) -> bool:
+        """`_steps`, and the teacher's connections closed within the loop that opened them."""
+        try:
+            return await self._steps(trackers)
+        finally:
+            await close_teacher(self.parts.teacher)
 
     async def _steps(self, trackers: Trackers) -> bool:
         """Whether the last step was reached."""
@@ -162,6 +170,8 @@ class _Session:
             trackers.log(step, metrics)
             self.display.step(step, metrics)
             self._warn_if_trivial(result)
+            if missing := unanswered(result):
+                self.display.warn(missing)
             self._save_if_due(step)
             if self.stop.requested:
                 return False
@@ -175,6 +185,9 @@ class _Session:
         new = [self.data.train[i] for i in indices]
         try:
             result = await training_step(step, new, self.buffer, self.parts, self.display.phase)
+        except TeacherError as error:
+            self._keep_steps_before(step)
+            raise without_teacher(self.run, step, error) from error
         except RunError as error:
             if self.watch.failed is None:
                 raise
@@ -184,6 +197,12 @@ class _Session:
         timing = {"time/total": seconds, "time/tokens_per_second": speed}
         return result, {**result.metrics, **timing, "data/epoch": self._epoch(step, order)}
 
+    def _keep_steps_before(self, step: int) -> None:
+        """A checkpoint of step - 1, which the failed `step` has left as it was."""
+        saved = latest(self.run)
+        if step - 1 > (step_of(saved) if saved else 0):
+            self._save(step - 1)
+
     def _epoch(self, step: int, order: PromptOrder) -> float:
         return order.epoch(step - 1, self.config.run.prompts_per_step)
 
@@ -191,6 +210,9 @@ class _Session:
         settings = self.config.run
         if step % settings.checkpoint_every and step < settings.steps and not self.stop.requested:
             return
+        self._save(step)
+
+    def _save(self, step: int) -> None:
         self.display.phase("save", 0, 1)
         save_checkpoint(
             self.run, step, self.parts.student, self.buffer, self.config, self.data_hash

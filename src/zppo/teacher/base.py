@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from zppo.types import Question
+from zppo.types import Question, TeacherFailure
 
 Purpose = Literal["compress", "hint", "judge"]
 
@@ -21,6 +21,7 @@ class TeacherRequest:
     prompt: str
     source_text: str  # the response to compress, to hint at, or to judge
     max_tokens: int = 512
+    temperature: float = 0.0  # 0: greedy; a task that is asked again is sampled
 
 
 class Teacher(Protocol):
@@ -39,3 +40,43 @@ class Teacher(Protocol):
     ) -> list[str | None]:
         """The reply to each request, None where the call failed."""
         ...
+
+
+# What a teacher may do beyond the protocol. Each is looked for, none is needed.
+
+
+@runtime_checkable
+class ReportsFailures(Protocol):
+    """A teacher that knows why a call failed."""
+
+    def drain_failures(self) -> list[TeacherFailure]:
+        """Everything that failed since the last call, with its reason."""
+        ...
+
+
+@runtime_checkable
+class HasTurns(Protocol):
+    """Several teachers in order: each is asked what those before it left unsolved."""
+
+    @property
+    def turns(self) -> Sequence[Teacher]: ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A teacher that holds connections."""
+
+    async def aclose(self) -> None:
+        """Let go of them, within the event loop that used them. The teacher stays usable."""
+        ...
+
+
+def turns_of(teacher: Teacher) -> Sequence[Teacher]:
+    """The teachers to ask one after the other; mostly the one."""
+    return teacher.turns if isinstance(teacher, HasTurns) else (teacher,)
+
+
+async def close_teacher(teacher: Teacher | None) -> None:
+    """Close its connections, if it has any."""
+    if isinstance(teacher, Closes):
+        await teacher.aclose()

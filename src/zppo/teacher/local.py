@@ -15,7 +15,7 @@ from zppo.types import GroupKind, Prompt, Question
 
 class LocalTeacher:
     """Implements `zppo.teacher.base.Teacher`. Answers questions at the set temperature and text
-    tasks (compression, hints) greedily."""
+    tasks (compression, hints) at that of the request, one for the whole batch."""
 
     def __init__(self, loaded: LoadedModel, config: Config, options: LocalTeacherConfig):
         self.loaded, self.options = loaded, options
@@ -61,7 +61,10 @@ class LocalTeacher:
         ]
         if not asked:
             return []
-        rule = Sampling(temperature=0.0, max_tokens=max(r.max_tokens for r in requests))
+        rule = Sampling(
+            temperature=max(r.temperature for r in requests),
+            max_tokens=max(r.max_tokens for r in requests),
+        )
         return [texts[0] for texts in await self._worker.run(self._answer, asked, 1, rule, seed)]
 
     def _answer(
