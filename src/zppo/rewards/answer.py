@@ -34,12 +34,9 @@ _PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -> bool:
     """Whether `answer`, the content of a box, states the gold answer. Never raises, and takes
     time bounded by the limits of this package whatever `answer` holds."""
-    if answer.strip() == gold.strip():
-        return answer.strip() != ""
-    if not options and _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
-        return Fraction(answer) == Fraction(gold)
-    if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS:
-        return False
+    at_sight = plainly_equal(answer, gold, options)
+    if at_sight is not None:
+        return at_sight
     left, right = clean(answer), clean(gold)
     if not left or not right:
         return False
@@ -50,6 +47,18 @@ def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -
     if _same(left, right) or _same_letter(left, right):
         return True
     return _same_without_marks(left, right)
+
+
+def plainly_equal(answer: str, gold: str, options: tuple[str, ...] | None = None) -> bool | None:
+    """The verdict where it takes no reading: one text, plain numbers, a box beyond the limits.
+
+    None where the answer has to be read. Both rules agree on these.
+    """
+    if answer.strip() == gold.strip():
+        return answer.strip() != ""
+    if not options and _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
+        return Fraction(answer) == Fraction(gold)
+    return False if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS else None
 
 
 def _same_without_marks(answer: str, gold: str) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from zppo.rewards import paper
-from zppo.rewards.answer import equivalent
+from zppo.rewards.answer import equivalent, plainly_equal
 from zppo.rewards.boxed import extract_boxed
+from zppo.rewards.workers import Outcome, WorkerPool
 from zppo.types import Question, QuestionKind, Response, RolloutStatus
 
 _log = logging.getLogger(__name__)
@@ -67,18 +68,56 @@ class Grader(Protocol):
 
 
 class RuleGrader:
-    """The rule of `grade` for every question, in this process."""
+    """The rule of `grade` for every question.
+
+    With a `pool`, answers that have to be read are read in its processes. One text or plain numbers
+    are compared here either way, so a run with such answers never starts a process.
+    """
+
+    def __init__(self, mode: GradingMode = "robust", pool: WorkerPool | None = None) -> None:
+        self.mode: GradingMode = mode
+        self.pool = pool
 
     async def grade(self, items: Sequence[tuple[Question, Response]]) -> list[Grade]:
-        return [_grade_one(question, response) for question, response in items]
+        if self.pool is None:
+            return [self._here(question, response) for question, response in items]
+        grades = [self._at_sight(question, response) for question, response in items]
+        unread = [i for i, verdict in enumerate(grades) if isinstance(verdict, str)]
+        tasks = [
+            (str(grades[i]), items[i][0].answer, items[i][0].options, self.mode) for i in unread
+        ]
+        for i, task, outcome in zip(unread, tasks, await self.pool.grade_async(tasks), strict=True):
+            grades[i] = Grade(outcome is Outcome.RIGHT, _STATUS[outcome], task[0])
+        return [verdict for verdict in grades if isinstance(verdict, Grade)]
+
+    def _here(self, question: Question, response: Response) -> Grade:
+        try:
+            text, gold = response.text, question.answer
+            verdict = grade(text, gold, question.kind, question.options, self.mode)
+        except Exception:  # a response must never end a run; the status is counted and shown
+            _log.exception("grading failed for question %s", question.id)
+            return Grade(False, RolloutStatus.GRADER_ERROR)
+        return _truncated(response) if verdict.extracted is None else verdict
+
+    def _at_sight(self, question: Question, response: Response) -> Grade | str:
+        """The verdict, or the content of the box where that has to be read."""
+        extracted = extract_boxed(response.text)
+        if extracted is None:
+            return _truncated(response)
+        options = question.options if self.mode == "robust" else None
+        correct = plainly_equal(extracted, question.answer, options)
+        return extracted if correct is None else Grade(correct, RolloutStatus.GRADED, extracted)
 
 
-def _grade_one(question: Question, response: Response) -> Grade:
-    try:
-        verdict = grade(response.text, question.answer, question.kind, question.options)
-    except Exception:  # a response must never end a run; the status is counted and shown
-        _log.exception("grading failed for question %s", question.id)
-        return Grade(False, RolloutStatus.GRADER_ERROR)
-    if verdict.status is RolloutStatus.NO_ANSWER and not response.finished:
-        return Grade(False, RolloutStatus.TRUNCATED)
-    return verdict
+_STATUS = {
+    Outcome.RIGHT: RolloutStatus.GRADED,
+    Outcome.WRONG: RolloutStatus.GRADED,
+    Outcome.TIMEOUT: RolloutStatus.GRADER_TIMEOUT,
+    Outcome.ERROR: RolloutStatus.GRADER_ERROR,
+}
+
+
+def _truncated(response: Response) -> Grade:
+    """Without an answer: cut by the token limit, or finished and not given."""
+    status = RolloutStatus.NO_ANSWER if response.finished else RolloutStatus.TRUNCATED
+    return Grade(False, status)

@@ -8,8 +8,8 @@ are not read; `zppo.rewards.answer` reads them. Same limits, and nothing is exec
 
 from __future__ import annotations
 
+from zppo.rewards.answer import plainly_equal
 from zppo.rewards.evaluate import same_value
-from zppo.rewards.limits import MAX_CHARS
 from zppo.rewards.lists import same_tuples
 from zppo.rewards.normalize import clean, compact, strip_marks
 from zppo.rewards.units import quantity
@@ -18,10 +18,9 @@ from zppo.rewards.words import is_words
 
 def equivalent(answer: str, gold: str) -> bool:
     """Whether the content of a box equals the gold answer, strictly. Never raises."""
-    if answer.strip() == gold.strip():
-        return answer.strip() != ""
-    if len(answer) > MAX_CHARS or len(gold) > MAX_CHARS:
-        return False
+    at_sight = plainly_equal(answer, gold)
+    if at_sight is not None:
+        return at_sight
     left, right = clean(answer), clean(gold)
     return _same(left, right) or _same(strip_marks(left), strip_marks(right))
 
