@@ -39,9 +39,14 @@ class Method:
         return self.bcq or self.hint or self.prefix or self.inject
 
     @property
+    def prompts_per_question(self) -> int:
+        """The most prompts, and so groups, that a hard question gets beside its plain one."""
+        return self.bcq + self.ncq + self.hint + self.prefix
+
+    @property
     def reformulates(self) -> bool:
-        """Whether hard questions get prompts, and so groups, beside the plain one."""
-        return self.bcq or self.ncq or self.hint or self.prefix
+        """Whether hard questions get prompts beside the plain one."""
+        return self.prompts_per_question > 0
 
 
 METHODS: dict[MethodName, Method] = {
