@@ -23,7 +23,7 @@ STAGES = (
 )
 
 
-def mistakes(model, tokenizer, seed: str, levels) -> Negatives:
+def mistakes(model, tokenizer, seed: str, levels, each: int) -> Negatives:
     """As if the model had been asked: an untrained one answers nothing that can be read."""
     rng = random.Random(seed)
     question = puzzle("text", 3, seed)

@@ -27,7 +27,7 @@ from zppo.lab.models import SHAPES, limit_threads, new_model, new_tokenizer, sav
 from zppo.lab.negatives import Negatives, sample_negatives
 from zppo.lab.recipes import ASK, RECIPES, STUDENT, Stage
 
-SAVE_EVERY = 250
+SAVE_EVERY = 100
 MICRO_TOKENS = 6_000
 
 
@@ -130,7 +130,11 @@ def _run_stage(trainer: Trainer, stage: Stage, seed: int, work: Path) -> None:
     while trainer.step < stage.steps:
         if stage.refresh and trainer.step % stage.refresh == 0:
             trainer.negatives = sample_negatives(
-                trainer.model, trainer.tokenizer, f"{seed}/{stage.name}/{trainer.step}", ASK
+                trainer.model,
+                trainer.tokenizer,
+                f"{seed}/{stage.name}/{trainer.step}",
+                ASK,
+                stage.ask,
             )
             print(trainer.negatives.summary(), flush=True)
         rng = random.Random(f"{seed}/{stage.name}/{trainer.step}")
@@ -184,7 +188,8 @@ def _example(trainer: Trainer, stage: Stage, kind: str, rng: random.Random) -> E
     puzzle = Puzzle(family, digits)
     if task == "bcq":
         return maker.bcq(puzzle, rng.choice(wrong), rng)
-    return maker.ncq(puzzle, wrong, rng)
+    # Others of the group, in another order, each time: prompts seen twice are learnt by heart.
+    return maker.ncq(puzzle, rng.sample(wrong, min(len(wrong), rng.randint(4, 8))), rng)
 
 
 def new_digits(level: int, rng: random.Random) -> tuple[int, ...]:

@@ -220,6 +220,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a checkpoint that plain `from_pretrained` loads, in fp32."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes it for the owner alone
     tokenizer.save_pretrained(folder)
     image_processor().save_pretrained(folder)
 

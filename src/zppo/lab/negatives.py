@@ -43,7 +43,7 @@ def sample_negatives(
     tokenizer: Any,
     seed: str,
     levels: dict[str, tuple[int, ...]],
-    each: int = 32,
+    each: int,
     n: int = 8,
 ) -> Negatives:
     """Ask the student fresh training puzzles of every level and keep what it got wrong."""

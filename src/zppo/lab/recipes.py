@@ -20,7 +20,8 @@ ASK = {"text": (5, 6, 7, 8), "image": (5, 6, 7, 8), "video": (4, 8)}
 class Stage:
     """`mixture`: examples a step by kind ("plain/text", "caption/image", "bcq/text", ...).
     `levels`: how often each chain length comes up, by kind or family. `refresh`: steps between
-    two samplings of the student's own mistakes, 0 for none."""
+    two samplings of the student's own mistakes, 0 for none; `ask`: puzzles asked a family and
+    level then."""
 
     name: str
     steps: int
@@ -28,12 +29,16 @@ class Stage:
     levels: Mapping[str, Levels]
     lr: tuple[float, float]  # from, to
     refresh: int = 0
+    ask: int = 64
     cosine: int = 0  # steps of the whole cosine, where the stage stops before its end
 
 
 #: Long chains are rare on purpose: they are the zone that RL starts from.
 _EASY: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.3, 7: 0.1, 8: 0.05}
 _SHORT: Levels = {2: 3, 3: 3, 4: 3, 5: 2}
+#: A few long chains at the end, so that the student is unsure of them rather than surely wrong.
+_ZONE_TEXT: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.02, 7: 0.03, 8: 0.03}
+_ZONE_IMAGE: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.03, 7: 0.03, 8: 0.03}
 _ALL: Levels = {3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1}
 _HARD: Levels = {5: 1, 6: 2, 7: 2, 8: 2}
 _CAPTION: Levels = dict.fromkeys(range(1, 9), 1.0)
@@ -85,22 +90,47 @@ STUDENT: tuple[Stage, ...] = (
         levels=_MISTAKE_LEVELS,
         lr=(1.5e-3, 1e-3),
         refresh=250,
+        ask=32,
     ),
     Stage(
         "ncq",
-        steps=800,
+        steps=200,
+        cosine=450,
         mixture={
             **_SOME_PLAIN,
             "bcq/text": 6,
             "bcq/image": 6,
             "bcq/video": 2,
-            "ncq/text": 12,
-            "ncq/image": 10,
+            "ncq/text": 14,
+            "ncq/image": 14,
             "ncq/video": 2,
         },
         levels=_MISTAKE_LEVELS,
-        lr=(1e-3, 1e-4),
-        refresh=200,
+        lr=(1e-3, 3e-4),
+        refresh=90,
+    ),
+    Stage(
+        "settle",
+        steps=40,
+        mixture={
+            "caption/image": 4,
+            "plain/text": 20,
+            "plain/image": 16,
+            "plain/video": 4,
+            "bcq/text": 6,
+            "bcq/image": 6,
+            "bcq/video": 2,
+            "ncq/text": 8,
+            "ncq/image": 8,
+            "ncq/video": 2,
+        },
+        levels={
+            **_MISTAKE_LEVELS,
+            "plain/text": _ZONE_TEXT,
+            "plain/image": _ZONE_IMAGE,
+            "plain/video": {4: 1.0, 8: 0.05},
+        },
+        lr=(3e-4, 5e-5),
     ),
 )
 
