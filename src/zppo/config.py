@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from zppo.config_rewards import JudgeConfig, RewardsConfig
 from zppo.config_teacher import (
     TEACHER_KINDS,
     CompressorConfig,
@@ -40,12 +41,14 @@ __all__ = [
     "DataConfig",
     "EndpointConfig",
     "EvaluationConfig",
+    "JudgeConfig",
     "LocalTeacherConfig",
     "LoraConfig",
     "MethodName",
     "OpenAITeacherConfig",
     "OptimizerConfig",
     "ReferenceTeacherConfig",
+    "RewardsConfig",
     "RolloutConfig",
     "RunConfig",
     "ScriptedTeacherConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "SingleTeacherConfig",
     "StudentConfig",
     "TeacherConfig",
+    "can_complete",
     "dump_config",
     "load_config",
     "recipe_names",
@@ -251,6 +255,8 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
     rollout: RolloutConfig = RolloutConfig()
+    rewards: RewardsConfig = RewardsConfig()
+    judge: JudgeConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()

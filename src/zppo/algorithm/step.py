@@ -25,6 +25,7 @@ from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_o
 from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.errors import TeacherError
 from zppo.rewards import Grader
+from zppo.rewards.grader import drain_metrics
 from zppo.student.base import Student
 from zppo.teacher.base import Teacher, turns_of
 from zppo.teacher.ledger import Account, Ledger
@@ -139,6 +140,7 @@ async def training_step(
     metrics = step_metrics(
         groups, advantages, teacher_rollouts, built, chosen, stats, buffer, changes
     )
+    metrics |= drain_metrics(parts.grader)
     return StepResult(
         step,
         tuple(groups),

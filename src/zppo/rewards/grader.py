@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from zppo.rewards import paper
 from zppo.rewards.answer import equivalent, plainly_equal
@@ -67,6 +68,35 @@ class Grader(Protocol):
         ...
 
 
+@runtime_checkable
+class ReportsMetrics(Protocol):
+    """A grader that counts what it does; looked for, not needed."""
+
+    def drain_metrics(self) -> dict[str, float]:
+        """What happened since the last call, by `section/name`."""
+        ...
+
+
+def drain_metrics(grader: Grader) -> dict[str, float]:
+    """The grader's own counts since the last call, if it keeps any."""
+    return grader.drain_metrics() if isinstance(grader, ReportsMetrics) else {}
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A grader that holds processes or connections; looked for, not needed."""
+
+    async def aclose(self) -> None:
+        """Let go of them, within the event loop that used them. The grader stays usable."""
+        ...
+
+
+async def close_grader(grader: Grader) -> None:
+    """Close what it holds, if it holds anything."""
+    if isinstance(grader, Closes):
+        await grader.aclose()
+
+
 class RuleGrader:
     """The rule of `grade` for every question.
 
@@ -89,6 +119,11 @@ class RuleGrader:
         for i, task, outcome in zip(unread, tasks, await self.pool.grade_async(tasks), strict=True):
             grades[i] = Grade(outcome is Outcome.RIGHT, _STATUS[outcome], task[0])
         return [verdict for verdict in grades if isinstance(verdict, Grade)]
+
+    async def aclose(self) -> None:
+        """End the processes; a later call starts new ones."""
+        if self.pool is not None:
+            await asyncio.to_thread(self.pool.close)
 
     def _here(self, question: Question, response: Response) -> Grade:
         try:

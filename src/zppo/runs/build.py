@@ -11,10 +11,21 @@ from dataclasses import dataclass
 from zppo.algorithm.methods import METHODS
 from zppo.algorithm.prompts import Templates
 from zppo.algorithm.step import StepParts
-from zppo.config import Config, LocalTeacherConfig, ScriptedTeacherConfig
+from zppo.config import (
+    Config,
+    LocalTeacherConfig,
+    OpenAITeacherConfig,
+    ReferenceTeacherConfig,
+    ScriptedTeacherConfig,
+    SeveralTeachersConfig,
+    TeacherConfig,
+    can_complete,
+    single_teachers,
+)
 from zppo.data import SkipReport, filter_by_length, load_questions
 from zppo.errors import ConfigError, DataError, ModelError, TeacherError
-from zppo.rewards import RuleGrader
+from zppo.runs.grading import build_grader, check_grading
+from zppo.runs.loop import blocking
 from zppo.runs.memory import require_memory
 from zppo.student.base import Student
 from zppo.teacher.base import Teacher
@@ -53,13 +64,14 @@ def build_run(config: Config) -> RunParts:
     templates = Templates.load(config.algorithm.templates)
     data = build_data(config)
     check_teacher(config, data.train)
+    check_grading(config, [*data.train, *data.validation])
     student = build_student(config)
     parts = StepParts(
         config=config,
         method=METHODS[config.method],
         student=student,
         teacher=build_teacher(config),
-        grader=RuleGrader(),
+        grader=build_grader(config, templates, build_teacher),
         templates=templates,
     )
     return RunParts(parts, within_length(data, student, templates, config))
@@ -71,8 +83,10 @@ def build_evaluation(config: Config) -> RunParts:
         raise ConfigError("There is nothing to evaluate on; set data.validation=FILE.")
     templates = Templates.load(config.algorithm.templates)
     data = DataParts([], *_validation(config))
+    check_grading(config, data.validation)
     student = build_student(config)
-    parts = StepParts(config, METHODS[config.method], student, None, RuleGrader(), templates)
+    grader = build_grader(config, templates, build_teacher)
+    parts = StepParts(config, METHODS[config.method], student, None, grader, templates)
     return RunParts(parts, within_length(data, student, templates, config))
 
 
@@ -108,23 +122,42 @@ def build_student(config: Config) -> Student:
 
 
 def build_teacher(config: Config) -> Teacher | None:
-    """The teacher, None where the config has none. Raises `ModelError`."""
-    match config.teacher:
-        case None:
-            return None
+    """The teacher, None where the config has none. Raises `ModelError` and `TeacherError`."""
+    return None if config.teacher is None else _build_one(config.teacher, config)
+
+
+def _build_one(options: TeacherConfig, config: Config) -> Teacher:
+    config = config.model_copy(update={"teacher": options})
+    match options:
         case ScriptedTeacherConfig():
             from zppo.teacher.scripted import ScriptedTeacher
 
-            return ScriptedTeacher(config.teacher.error_rate)
+            return ScriptedTeacher(options.error_rate)
         case LocalTeacherConfig():
             from zppo.teacher.local import LocalTeacher
 
             return LocalTeacher.from_config(config)
+        case OpenAITeacherConfig():
+            from zppo.teacher.openai import OpenAITeacher
+
+            return OpenAITeacher.from_config(config)
+        case ReferenceTeacherConfig(compressor=compressor):
+            from zppo.teacher.reference import ReferenceTeacher
+
+            return ReferenceTeacher(_build_one(compressor, config) if compressor else None)
+        case SeveralTeachersConfig():
+            from zppo.teacher.several import SeveralTeachers
+
+            teachers = [_build_one(single, config) for single in options.teachers]
+            able = [t for t, o in zip(teachers, options.teachers, strict=True) if can_complete(o)]
+            return SeveralTeachers(teachers, options.mode == "in_order", able)
 
 
 def check_teacher(config: Config, questions: Sequence[Question]) -> None:
-    """Raise `TeacherError` when the scripted teacher is to answer what it has no trace for."""
-    if isinstance(config.teacher, ScriptedTeacherConfig):
+    """Raise `TeacherError` when a teacher cannot answer: the scripted one what it has no trace
+    for, worked solutions where no row has one, a server that refuses or is not there."""
+    singles = single_teachers(config.teacher)
+    if any(isinstance(t, ScriptedTeacherConfig) for t in singles):
         unknown = next((q for q in questions if q.reference is None), None)
         if unknown is not None:
             raise TeacherError(
@@ -132,6 +165,23 @@ def check_teacher(config: Config, questions: Sequence[Question]) -> None:
                 f"of {config.data.train} has no worked solution. Use teacher.kind=local with "
                 "teacher.model=..., or data.train=lab:train."
             )
+    by_reference = any(isinstance(t, ReferenceTeacherConfig) for t in singles)
+    if by_reference and not any(q.reference for q in questions):
+        raise TeacherError(
+            f"teacher.kind=reference answers with the data's worked solutions, and no row of "
+            f"{config.data.train} has one. They stand in the column "
+            f"`{config.data.columns.reference}`; data.columns.reference=NAME names another."
+        )
+    for options in singles:
+        if isinstance(options, OpenAITeacherConfig):
+            check_servers(options, config)
+
+
+def check_servers(options: OpenAITeacherConfig, config: Config) -> None:
+    """Ask every server of a teacher or judge for a word. Raises `TeacherError`."""
+    from zppo.teacher.openai import OpenAITeacher
+
+    blocking(OpenAITeacher(options, config.data).check())
 
 
 def within_length(

@@ -28,6 +28,7 @@ from zppo.runs.build import (
     spread,
     within_length,
 )
+from zppo.runs.grading import check_grading
 from zppo.runs.memory import (
     GIB,
     MemoryEstimate,
@@ -159,6 +160,7 @@ class _Preflight:
 
     def _answers(self) -> str:
         """Would a response that states the gold answer be rewarded?"""
+        check_grading(self.config, [*self.data.train, *self.data.validation])
         sample = [q for q in spread(self.data.train, _SAMPLE) if q.kind == "short"]
         lost = [q for q in sample if not _rewarded(q)]
         if len(lost) * 2 > len(sample):

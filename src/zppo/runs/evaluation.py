@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zppo.algorithm.step import StepParts, sample_and_grade
 from zppo.config import Config, load_config
+from zppo.rewards.grader import close_grader, drain_metrics
 from zppo.runs.build import RunParts, build_evaluation, family
 from zppo.runs.checkpoint import find_checkpoint
 from zppo.runs.directory import CONFIG, RunDirectory, step_of
@@ -26,20 +27,23 @@ _EVALUATION = 1_000
 class Evaluation:
     """Mean reward by family of question, `all` over all of them.
 
-    `unfinished` is the share of responses that the token limit cut.
+    `unfinished` is the share of responses that the token limit cut. `grading` holds what the judge
+    was asked, empty without one.
     """
 
     step: int
     accuracy: dict[str, float]
     questions: dict[str, int]
     unfinished: float
+    grading: dict[str, float] = field(default_factory=dict[str, float])
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        found = {
             "accuracy": self.accuracy,
             "questions": self.questions,
             "unfinished": self.unfinished,
         }
+        return found | ({"grading": self.grading} if self.grading else {})
 
 
 async def evaluate_questions(
@@ -60,7 +64,7 @@ async def evaluate_questions(
         progress,
         settings,
     )
-    return summarize(step, groups), groups
+    return replace(summarize(step, groups), grading=drain_metrics(parts.grader)), groups
 
 
 def summarize(step: int, groups: Sequence[Group]) -> Evaluation:
@@ -107,7 +111,14 @@ def evaluate(
     if path is not None:
         parts.step.student.load(path)
     step = 0 if path is None else step_of(path)
-    result, groups = blocking(evaluate_questions(step, parts.data.validation, parts.step, progress))
+
+    async def sample() -> tuple[Evaluation, list[Group]]:
+        try:
+            return await evaluate_questions(step, parts.data.validation, parts.step, progress)
+        finally:
+            await close_grader(parts.step.grader)
+
+    result, groups = blocking(sample())
     if output is not None:
         media = RunDirectory(Path(output).parent).media
         write_gzip(Path(output), "".join(group_lines(groups, media)))

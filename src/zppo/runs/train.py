@@ -15,6 +15,7 @@ from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import PromptOrder
 from zppo.errors import ConfigError, RunError, TeacherError
+from zppo.rewards.grader import close_grader
 from zppo.runs.build import RunParts, build_run
 from zppo.runs.checkpoint import (
     check_resumable,
@@ -151,11 +152,13 @@ class _Session:
         return result
 
     async def _run(self, trackers: Trackers) -> bool:
-        """`_steps`, and the teacher's connections closed within the loop that opened them."""
+        """`_steps`, and the connections of teacher and judge closed within the loop that opened
+        them."""
         try:
             return await self._steps(trackers)
         finally:
             await close_teacher(self.parts.teacher)
+            await close_grader(self.parts.grader)
 
     async def _steps(self, trackers: Trackers) -> bool:
         """Whether the last step was reached."""
