@@ -93,13 +93,17 @@ class OpenAITeacherConfig(Section):
     extra_body: dict[str, Any] = Field(
         default={}, description="further fields of every request, such as chat_template_kwargs"
     )
+    task_extra_body: dict[str, Any] = Field(
+        default={}, description="further fields of text tasks only: compression, hints"
+    )
 
     @model_validator(mode="after")
     def _sends_no_field_twice(self) -> OpenAITeacherConfig:
         own = {"model", "messages", "n", "temperature", "top_p", "seed", "stream"}
         own |= {"max_tokens", "max_completion_tokens"}
-        if taken := sorted(own & set(self.extra_body)):
-            raise ValueError(f"`extra_body` cannot set {', '.join(taken)}: other keys do")
+        for name in ("extra_body", "task_extra_body"):
+            if taken := sorted(own & set(getattr(self, name))):
+                raise ValueError(f"`{name}` cannot set {', '.join(taken)}: other keys do")
         return self
 
 
