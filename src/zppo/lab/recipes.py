@@ -37,8 +37,8 @@ class Stage:
 _EASY: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.3, 7: 0.1, 8: 0.05}
 _SHORT: Levels = {2: 3, 3: 3, 4: 3, 5: 2}
 #: A few long chains at the end, so that the student is unsure of them rather than surely wrong.
-_ZONE_TEXT: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.02, 7: 0.03, 8: 0.03}
-_ZONE_IMAGE: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.03, 7: 0.03, 8: 0.03}
+_ZONE_TEXT: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.1, 7: 0.15, 8: 0.15}
+_ZONE_IMAGE: Levels = {2: 3, 3: 3, 4: 3, 5: 2, 6: 0.07, 7: 0.1, 8: 0.1}
 _ALL: Levels = {3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1}
 _HARD: Levels = {5: 1, 6: 2, 7: 2, 8: 2}
 _CAPTION: Levels = dict.fromkeys(range(1, 9), 1.0)
@@ -137,7 +137,7 @@ STUDENT: tuple[Stage, ...] = (
 TEACHER: tuple[Stage, ...] = (
     Stage(
         "teacher",
-        steps=1200,
+        steps=500,
         mixture={
             "caption/image": 8,
             "caption/video": 6,
