@@ -70,7 +70,11 @@ def _agree(
 ) -> bool:
     if a is None or b is None or len(a) != 1 or len(b) != 1:
         return False
-    return len(a[0]) == len(b[0]) and all(map(close, a[0], b[0]))
+    if len(a[0]) == len(b[0]):
+        return all(map(close, a[0], b[0]))
+    # A constant has one point: an expression is equal to it where it is the same at all of its own.
+    few, many = sorted((a[0], b[0]), key=len)
+    return len(few) == 1 and all(close(few[0], value) for value in many)
 
 
 def close(a: Value, b: Value) -> bool:

@@ -48,6 +48,11 @@ def parse(text: str) -> Node:
     return node
 
 
+def _marked(node: Node) -> tuple[Node, ...]:
+    """A number with % or ° as the number and what the mark multiplies it with."""
+    return node.args if isinstance(node, Op) and node.name == "*" else (node,)
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -107,8 +112,10 @@ class _Reader:
             elif self._juxtaposed():
                 start = self.at
                 factor = self.power()
-                if len(factors) == 1 and self._is_mixed(factors[0], factor, start):
-                    factors = [Op("+", (factors[0], factor))]
+                # 33\frac13\%: the mark belongs to the whole number as well
+                part, *marks = _marked(factor)
+                if len(factors) == 1 and self._is_mixed(factors[0], part, start):
+                    factors = [Op("+", (factors[0], part)), *marks]
                 else:
                     factors.append(factor)
             else:
@@ -120,7 +127,7 @@ class _Reader:
     def _juxtaposed(self) -> bool:
         char = self.peek()
         if char.isdigit() or char == ".":  # (2)3 multiplies, 2 3 and x 2 are no expression
-            return self.text[: self.at].rstrip()[-1:] in (")", "}", "]")
+            return self.text[: self.at].rstrip()[-1:] in (")", "}", "]", "!")
         if char == "\\":
             match = _COMMAND.match(self.text, self.at)
             return match is not None and match[1] not in NOT_ATOMS

@@ -10,12 +10,12 @@ from zppo.rewards.brackets import enclosed, split_top
 from zppo.rewards.limits import MAX_ITEMS
 from zppo.rewards.relations import is_name
 
-_UNION = re.compile(r"\\cup\b|\bor\b")
+_UNION = re.compile(r"\\cup(?![A-Za-z])|\bor\b")
 _COMMA = re.compile(r"[,;]")
-_ORDER = re.compile(r"\\le\b|\\ge\b|\\ne\b|<=|>=|!=|<|>")
+_ORDER = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|<=|>=|!=|<|>")
 _SPELLING = {"<=": "\\le", ">=": "\\ge", "!=": "\\ne"}
 _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
-_MEMBER = re.compile(r"^(.{1,20}?)\\in\b")
+_MEMBER = re.compile(r"^(.{1,20}?)\\in(?![A-Za-z])")
 _LOW, _HIGH = "-\\infty", "\\infty"
 
 Same = Callable[[str, str], bool]

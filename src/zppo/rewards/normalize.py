@@ -60,7 +60,8 @@ _SAME = {
     "prime": "'", "lor": " or ", "vee": " or ", "land": " and ", "varphi": r"\phi",
     "varepsilon": r"\epsilon", "simeq": r"\approx", "doteq": r"\approx", "dots": r"\ldots",
     "cdots": r"\ldots", "lg": r"\log", "arcsec": r"\arcsec", "R": r"\mathbb{R}",
-    "reals": r"\mathbb{R}", "euro": "€", "pounds": "£", "textdollar": r"\$",
+    "reals": r"\mathbb{R}", "langle": "(", "rangle": ")", "euro": "€", "pounds": "£",
+    "textdollar": r"\$",
 }  # fmt: skip
 _COMMAND = re.compile(r"(\\\\)|\\([A-Za-z]+)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -76,7 +77,8 @@ _WORDS = (
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,] )(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?[\d/])")
 _MIXED = re.compile(r"(?<![\d.,^_{] )(?<![\d.,^_{])(\d+) (\d+) ?/ ?(\d+)(?![\d.])")
 _LEAD = re.compile(
-    r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )?answer(?: is| ?:|:| =)",
+    r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )*(?:answer|option|choice)"
+    r"(?: is| ?:|:| =)|(?:=|\\approx(?![A-Za-z]))(?!=)",
     re.IGNORECASE,
 )
 
@@ -149,11 +151,13 @@ def _trim(text: str) -> str:
         before = text
         text = _LEAD.sub("", text.strip(), count=1) if _LEAD.match(text.strip()) else text
         text = text.strip(' "*`').rstrip(".,;:? ").removesuffix("\\\\")
+        text = text.removesuffix(" \\")  # a control space at the end
         if text.startswith("{") and _closes_at_end(text):
             text = text[1:-1]
         if text == before:
             break
-    return re.sub(r" {2,}", " ", text)
+    text = re.sub(r" {2,}", " ", text)
+    return "\\emptyset" if text in ("\\{\\}", "\\{ \\}") else text
 
 
 def _closes_at_end(text: str) -> bool:

@@ -9,9 +9,9 @@ from zppo.rewards.brackets import split_top
 from zppo.rewards.evaluate import close, values
 from zppo.rewards.normalize import compact
 
-_EQUALS = re.compile(r"(?<![<>!:=])=(?!=)|\\equiv\b")
-_ABOUT = re.compile(r"\\approx\b|\\sim\b")
-_IN = re.compile(r"\\in\b")
+_EQUALS = re.compile(r"(?<![<>!:=])=(?!=)|\\equiv(?![A-Za-z])")
+_ABOUT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])")
+_IN = re.compile(r"\\in(?![A-Za-z])")
 _SCRIPT = re.compile(r"[_^] ?(?:\{[^{}]*\}|\w)|\([^()]*\)|\\frac ?\{[^{}]*\} ?\{[^{}]*\}")
 _NAME = re.compile(r"[A-Za-z\\|(:'][A-Za-z\\|(){}' .:,-]*")
 _TERM = r"\d* ?\\?[A-Za-z][A-Za-z']* ?"
@@ -66,7 +66,9 @@ def is_name(text: str) -> bool:
     if len(text) > 80:
         return False
     bare = _SCRIPT.sub("", text).strip() or text
-    return _NAME.fullmatch(bare) is not None and not re.search(r"\\(?:sqrt|pi|infty)\b", bare)
+    return _NAME.fullmatch(bare) is not None and not re.search(
+        r"\\(?:sqrt|pi|infty)(?![A-Za-z])", bare
+    )
 
 
 def _is_sum(text: str) -> bool:

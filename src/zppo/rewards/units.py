@@ -61,7 +61,6 @@ _TABLE: dict[str, dict[str, str]] = {
     "angle": {"rad": "1", "radian": "1"},
     "pressure": {"pa": "1", "pascal": "1", "kpa": "1000", "atm": "101325"},
     "area": {"acre": "1", "hectare": "2.4710538"},
-    "speed": {"mph": "1"},
 }  # fmt: skip
 _KNOWN = {
     unit: (dimension, Fraction(factor))
@@ -70,6 +69,7 @@ _KNOWN = {
 }
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 _SCALES |= {"trillion": 10**12}
+_SPEEDS = {"mph": "mile/hour", "kmh": "km/hour", "kph": "km/hour", "kmph": "km/hour"}
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 # Words that make more than a quantity of what precedes them.
 _STOP = frozenset(
@@ -94,7 +94,7 @@ _COUNTED = frozenset(
     [
         *("people", "children", "men", "women", "teeth", "mice", "geese", "fish", "sheep", "deer"),
         *("dice", "cattle", "unit", "won", "baht", "pence", "quid", "calorie", "kcal", "cal"),
-        *("rpm", "ppm", "fps", "bps", "kph", "kmph", "knot", "byte", "bit"),
+        *("rpm", "ppm", "fps", "bps", "knot", "byte", "bit"),
     ]
 )
 _TRAILING = frozenset(("left", "remaining", "total", "altogether", "each", "long", "high", "tall"))
@@ -223,6 +223,7 @@ def _look_up(word: str) -> tuple[str, Fraction] | None:
 def _with_unit(number: str, tail: str) -> Quantity:
     words, dimensions, factor, known = set(), {}, Fraction(1), True
     sign, pending = 1, 1
+    tail = _SPEEDS.get(tail.casefold(), tail)
     for match in _PART.finditer(tail):
         if match[1]:
             sign = -1

@@ -241,6 +241,8 @@ def _start(rule: str, deadline_s: float, memory_mb: int) -> _Worker:
     except OSError:
         ready = False
     if not ready:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)  # it may be about to say why
         worker.end()
         raise RunError(f"A process for the grader ended or hung while it started. {hint}")
     ours.settimeout(deadline_s)
