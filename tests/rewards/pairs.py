@@ -186,7 +186,7 @@ DIFFERENT: dict[str, Pairs] = {
         ("50%", "5%"), ("50%", "500"), ("0.5", "5%"), ("25%", "0.5")],
     "degrees": [("60", "6°"), ("60°", r"\frac{\pi}{4}"), ("20°C", "20°F"), ("60°", "60 radians")],
     "units": [
-        ("30 mph", "30 km per hour"), ("5 m/s", "5 kmh"),
+        ("7 cm", "7 cm dozen"), ("30 mph", "30 km per hour"), ("5 m/s", "5 kmh"),
         ("5", "5 wrong"), ("5", "5 maybe"), ("5", "5 probably"), ("5", "5 wrong answers"),
         ("5", "5 halves"), ("5", "5 thirds"), ("5", "5 squared"), ("5", "5 cubed"), ("5", "5 tens"),
         ("5", "5 factorial"), ("5", "5 below zero"), ("5", "5 negative"), ("5", "5 less"),
@@ -209,6 +209,7 @@ DIFFERENT: dict[str, Pairs] = {
         ("3:30 PM", "3:30 am"), ("a b", "b a"),
     ],
     "choices": [
+        ("B", "B A"), ("B", "B and A"), ("B", "B m"), ("B", "B ? No, A"), ("B", "not B"),
         ("A", "B"), ("A", "(B)"), ("A", "A, B"), ("A", "A or B"), ("A", "(A) and (B)"), ("A", "AB"),
         ("A", "B. A"), ("A", "Apple"), ("A", "not A"), ("C", "A) C"), ("A", "5"),
         ("A", r"A \cup B"),

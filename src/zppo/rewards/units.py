@@ -164,10 +164,12 @@ def compound(text: str) -> Quantity | None:
 
 def same_unit(a: Quantity, b: Quantity) -> Fraction | None:
     """What to multiply the number of `a` with to count in units of `b`; None when they clash."""
-    if not a.words or not b.words:
+    if not a.words or not b.words:  # as the question named it
         return Fraction(1) if a.alone and b.alone else None
     if a.unit is not None and b.unit is not None:
         return a.factor / b.factor if a.unit == b.unit else None
+    if (a.words ^ b.words) & _SCALES.keys():  # 7 cm dozen is not 7 cm
+        return None
     return Fraction(1) if a.words <= b.words or b.words <= a.words else None
 
 
@@ -186,6 +188,8 @@ def _cut(text: str, tight: bool) -> tuple[str, str]:
     for match in _TAIL_START.finditer(text, start):
         tail = text[match.start() :]
         loose = tight or text[match.start() - 1] == " "
+        if re.fullmatch("[A-Z] ?", text[: match.start()]):  # B A names options, no ampere
+            continue
         if match.start() and _TAIL.fullmatch(tail) and _is_unit(tail, loose):
             return text[: match.start()].strip(), tail
     return text, ""
