@@ -31,7 +31,7 @@ RARE = {
     "teacher/failed/REASON",
     "teacher/solved_by_later",
     *(f"judge/{name}" for name in ("calls", "cache_hits", "malformed", "errors")),
-    *(f"judge/{name}" for name in ("checked", "disagreement")),
+    *(f"judge/{name}" for name in ("failed/REASON", "checked", "disagreement")),
 }
 #: Pages that others link to before they are there.
 PENDING = {"teachers.md"}

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import tiny
 from tests.runs.fakes import FakeTeacher, fake_build, fake_config, questions
+from tests.teacher.server import Server
 from zppo.algorithm.prompts import Templates
 from zppo.config import Config
-from zppo.errors import ConfigError
-from zppo.rewards import RuleGrader
+from zppo.errors import ConfigError, TeacherError
+from zppo.lab import models
+from zppo.rewards import Grade, RuleGrader
+from zppo.rewards.grader import close_grader, drain_metrics
 from zppo.rewards.judge import JudgeGrader
 from zppo.runs import evaluation, train
-from zppo.runs.build import RunParts
+from zppo.runs.build import RunParts, build_teacher, check_judge
 from zppo.runs.grading import build_grader, check_grading
 from zppo.teacher.base import Teacher
-from zppo.types import Question, Response
+from zppo.types import Media, Question, Response, RolloutStatus
 
 JUDGE = "judge={kind: local, model: none}"
 
@@ -69,6 +75,67 @@ def test_the_judge_is_built_from_its_own_section(tmp_path: Path) -> None:
     assert isinstance(grader, JudgeGrader) and seen == [config.judge]
     item = Question("q", "Why?", "because", "free"), Response(np.zeros(1, int), None, "so", True)
     assert asyncio.run(grader.grade([item]))[0].correct
+
+
+def server_config(root: Path, url: str, *more: str) -> Config:
+    judge = f"judge={{kind: openai, endpoints: [{{url: '{url}', model: m}}], max_attempts: 1}}"
+    return fake_config(root, judge, *more)
+
+
+def test_a_judge_behind_a_server(tmp_path: Path) -> None:
+    """Over HTTP: greedy, text alone, its capped reply read as it is, its failures by reason."""
+    verdicts = {"blue light scatters": "correct", "the sea": "wrong"}
+
+    def answer(body: dict[str, Any], k: int) -> str:
+        prompt = json.dumps(body["messages"])
+        found = [verdict for text, verdict in verdicts.items() if text in prompt]
+        return json.dumps({"verdict": found[0]}) if found else "I do not know."
+
+    question = Question("q", "Why?", "Rayleigh", "free", media=(Media("image", ("none.png",)),))
+    boxes = ["blue light scatters", "the sea", "magic", "Rayleigh"]
+    items = [(question, Response(np.zeros(1, int), None, f"\\boxed{{{b}}}", True)) for b in boxes]
+    with Server(answer) as server:
+        config = server_config(tmp_path, server.url, "rewards.judge_check_share=0")
+        check_judge(config, [question])
+        server.seen.clear()
+        grader = build_grader(config, Templates.default(), build_teacher)
+
+        async def main() -> list[Grade]:
+            try:
+                return await grader.grade(items)
+            finally:
+                await close_grader(grader)
+
+        grades = asyncio.run(main())
+        assert [g.correct for g in grades] == [True, False, False, True]
+        assert grades[2].status is RolloutStatus.JUDGE_MALFORMED
+        assert {seen.body["temperature"] for seen in server.seen} == {0.0}
+        assert {seen.body["max_tokens"] for seen in server.seen} == {512}
+        assert len(server.seen) == 3
+        server.default = "500"
+        late = [(question, Response(np.zeros(1, int), None, r"\boxed{late}", True))]
+        assert asyncio.run(grader.grade(late))[0].status is RolloutStatus.JUDGE_ERROR
+        metrics = drain_metrics(grader)
+        assert metrics["judge/errors"] == 1
+        assert sum(n for k, n in metrics.items() if k.startswith("judge/failed/")) == 1
+
+
+def test_a_judge_whose_server_is_not_there_is_found_out_early(tmp_path: Path) -> None:
+    with Server() as server:
+        url = server.url
+    with pytest.raises(TeacherError, match=r"127\.0\.0\.1"):
+        check_judge(server_config(tmp_path, url), questions(1))
+
+
+def test_a_local_model_as_the_judge(tmp_path: Path) -> None:
+    """A tiny untrained one: it works as a judge and its verdicts are no verdicts."""
+    loaded = tiny.loaded("text")
+    models.save(loaded.model, loaded.tokenizer, tmp_path / "model")
+    judge = f"judge={{kind: local, model: {tmp_path / 'model'}}}"
+    config = fake_config(tmp_path, judge, "rewards.judge_max_tokens=16")
+    grader = build_grader(config, Templates.default(), build_teacher)
+    item = Question("q", "Why?", "because", "free"), Response(np.zeros(1, int), None, "so", True)
+    assert asyncio.run(grader.grade([item])) == [Grade(False, RolloutStatus.JUDGE_MALFORMED)]
 
 
 def test_a_run_reports_what_its_judge_was_asked(tmp_path: Path) -> None:

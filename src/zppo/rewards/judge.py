@@ -19,7 +19,7 @@ from zppo.algorithm.blocks import parse_verdict
 from zppo.algorithm.prompts import Templates
 from zppo.errors import TeacherError, ZppoError
 from zppo.rewards.grader import Grade, Grader, close_grader
-from zppo.teacher.base import Teacher, TeacherRequest, close_teacher
+from zppo.teacher.base import ReportsFailures, Teacher, TeacherRequest, close_teacher
 from zppo.types import Question, Response, RolloutStatus
 
 _log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class JudgeGrader:
         counts, self._counts = self._counts, Counter[str]()
         names = ("calls", "cache_hits", "malformed", "errors", "checked")
         metrics = {f"judge/{name}": float(counts[name]) for name in names}
+        metrics |= {f"judge/{k}": float(n) for k, n in counts.items() if k.startswith("failed/")}
         if counts["checked"]:
             metrics["judge/disagreement"] = counts["disagreed"] / counts["checked"]
         return metrics
@@ -160,12 +161,18 @@ class JudgeGrader:
         except Exception:  # no teacher should raise; if one does, its calls failed
             _log.exception("the judge failed on %d answers", len(requests))
             return [None] * len(requests)
+        finally:
+            if isinstance(self._judge, ReportsFailures):
+                for failure in self._judge.drain_failures():
+                    self._counts[f"failed/{failure.reason}"] += failure.count
 
     def _require_judge(self) -> None:
         calls, errors = self._counts["calls"], self._counts["errors"]
         if calls >= _ENOUGH_CALLS and errors > self._options.max_failure_share * calls:
+            reasons = [k.removeprefix("failed/") for k in self._counts if k.startswith("failed/")]
             raise TeacherError(
-                f"{errors} of {calls} calls of the judge failed, more than "
+                f"{errors} of {calls} calls of the judge failed"
+                f"{' (' + ', '.join(sorted(reasons)) + ')' if reasons else ''}, more than "
                 f"rewards.max_judge_failure_share={self._options.max_failure_share} allows; the "
                 "answers would be graded wrong unread. Is its server up? Resume the run when it is."
             )

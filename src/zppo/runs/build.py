@@ -64,7 +64,7 @@ def build_run(config: Config) -> RunParts:
     templates = Templates.load(config.algorithm.templates)
     data = build_data(config)
     check_teacher(config, data.train)
-    check_grading(config, [*data.train, *data.validation])
+    check_judge(config, [*data.train, *data.validation])
     student = build_student(config)
     parts = StepParts(
         config=config,
@@ -83,7 +83,7 @@ def build_evaluation(config: Config) -> RunParts:
         raise ConfigError("There is nothing to evaluate on; set data.validation=FILE.")
     templates = Templates.load(config.algorithm.templates)
     data = DataParts([], *_validation(config))
-    check_grading(config, data.validation)
+    check_judge(config, data.validation)
     student = build_student(config)
     grader = build_grader(config, templates, build_teacher)
     parts = StepParts(config, METHODS[config.method], student, None, grader, templates)
@@ -175,6 +175,14 @@ def check_teacher(config: Config, questions: Sequence[Question]) -> None:
     for options in singles:
         if isinstance(options, OpenAITeacherConfig):
             check_servers(options, config)
+
+
+def check_judge(config: Config, questions: Sequence[Question]) -> None:
+    """Raise `ConfigError` when free-form questions have no judge, `TeacherError` when its server
+    does not answer."""
+    check_grading(config, questions)
+    if isinstance(config.judge, OpenAITeacherConfig):
+        check_servers(config.judge, config)
 
 
 def check_servers(options: OpenAITeacherConfig, config: Config) -> None:

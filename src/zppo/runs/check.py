@@ -24,11 +24,11 @@ from zppo.runs.build import (
     build_data,
     build_student,
     build_teacher,
+    check_judge,
     check_teacher,
     spread,
     within_length,
 )
-from zppo.runs.grading import check_grading
 from zppo.runs.memory import (
     GIB,
     MemoryEstimate,
@@ -160,7 +160,7 @@ class _Preflight:
 
     def _answers(self) -> str:
         """Would a response that states the gold answer be rewarded?"""
-        check_grading(self.config, [*self.data.train, *self.data.validation])
+        check_judge(self.config, [*self.data.train, *self.data.validation])
         sample = [q for q in spread(self.data.train, _SAMPLE) if q.kind == "short"]
         lost = [q for q in sample if not _rewarded(q)]
         if len(lost) * 2 > len(sample):
