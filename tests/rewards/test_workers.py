@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -236,3 +237,10 @@ def test_the_grader_records_what_came_of_its_processes(bad: WorkerPool) -> None:
         Grade(False, RolloutStatus.GRADED, "six"),
         Grade(False, RolloutStatus.GRADED, "5"),
     ]
+
+
+def test_a_mistake_outside_the_processes_is_a_status_too(pool: WorkerPool) -> None:
+    item = (Question("q", "?", "five"), text(r"\boxed{5}"))
+    with mock.patch("zppo.rewards.grader.extract_boxed", side_effect=RuntimeError("broken")):
+        grades = asyncio.run(RuleGrader(pool=pool).grade([item]))
+    assert grades == [Grade(False, RolloutStatus.GRADER_ERROR)]

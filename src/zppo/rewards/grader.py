@@ -109,15 +109,13 @@ class RuleGrader:
         self.pool = pool
 
     async def grade(self, items: Sequence[tuple[Question, Response]]) -> list[Grade]:
-        if self.pool is None:
-            return [self._here(question, response) for question, response in items]
-        grades = [self._at_sight(question, response) for question, response in items]
-        unread = [i for i, verdict in enumerate(grades) if isinstance(verdict, str)]
-        tasks = [
-            (str(grades[i]), items[i][0].answer, items[i][0].options, self.mode) for i in unread
-        ]
-        for i, task, outcome in zip(unread, tasks, await self.pool.grade_async(tasks), strict=True):
-            grades[i] = Grade(outcome is Outcome.RIGHT, _STATUS[outcome], task[0])
+        grades = [self._first(question, response) for question, response in items]
+        unread = [(i, box) for i, box in enumerate(grades) if isinstance(box, str)]
+        if self.pool is not None and unread:
+            asked = [(box, items[i][0].answer, items[i][0].options, self.mode) for i, box in unread]
+            outcomes = await self.pool.grade_async(asked)
+            for (i, box), outcome in zip(unread, outcomes, strict=True):
+                grades[i] = Grade(outcome is Outcome.RIGHT, _STATUS[outcome], box)
         return [verdict for verdict in grades if isinstance(verdict, Grade)]
 
     async def aclose(self) -> None:
@@ -125,8 +123,11 @@ class RuleGrader:
         if self.pool is not None:
             await asyncio.to_thread(self.pool.close)
 
-    def _here(self, question: Question, response: Response) -> Grade:
+    def _first(self, question: Question, response: Response) -> Grade | str:
+        """The verdict of this process, or the content of the box for another one to read."""
         try:
+            if self.pool is not None:
+                return self._at_sight(question, response)
             text, gold = response.text, question.answer
             verdict = grade(text, gold, question.kind, question.options, self.mode)
         except Exception:  # a response must never end a run; the status is counted and shown
@@ -135,7 +136,6 @@ class RuleGrader:
         return _truncated(response) if verdict.extracted is None else verdict
 
     def _at_sight(self, question: Question, response: Response) -> Grade | str:
-        """The verdict, or the content of the box where that has to be read."""
         extracted = extract_boxed(response.text)
         if extracted is None:
             return _truncated(response)

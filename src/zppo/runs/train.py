@@ -50,6 +50,7 @@ _FIXED = (
     "student.lora",
     "data.",
     "algorithm.templates",
+    "rewards.mode",
     "run.dir",
     "run.prompts_per_step",
 )
