@@ -101,7 +101,9 @@ class StudentConfig(_Section):
     share_prompt: bool = Field(
         default=True, description="forward each prompt once for its G responses"
     )
-    old_logprobs: Literal["sampler", "recompute"] = "sampler"
+    old_logprobs: Literal["auto", "sampler", "recompute"] = Field(
+        default="auto", description="auto: the sampler's in fp32, recomputed in bf16"
+    )
     micro_batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens a micro-batch")
     sampler_batch_tokens: int = Field(
         default=131_072, ge=1, description="prompt + response tokens held in one sampling batch"

@@ -93,6 +93,16 @@ def test_recomputed_old_logprobs_change_nothing_in_fp32():
         np.testing.assert_allclose(one.metrics[key], two.metrics[key], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_bf16_recomputes_so_that_the_first_ratio_is_one(lora):
+    options = ["student.lora={rank: 4}"] if lora else []
+    student = tiny.student("llama", *options, dtype=torch.bfloat16)
+    groups = make_groups(student, "llama")
+    advantages = np.array([a for g in range(3) for a in ADVANTAGES[g]])
+    stats = asyncio.run(student.update(groups, advantages, 1, (0,)))
+    assert stats.metrics["kl_from_rollout"] == 0.0
+
+
 def test_unknown_logprobs_are_scored_before_the_first_update():
     student = tiny.student("llama")
     groups = make_groups(student, "llama")
@@ -112,14 +122,9 @@ def test_bf16_moves_although_the_step_is_below_its_resolution():
     before = [m.detach().clone() for m in optimizer.masters]
     advantages = np.array([a for g in range(3) for a in ADVANTAGES[g]])
     stats = asyncio.run(student.update(groups, advantages, 2, (0,)))
-    moved = [
-        not torch.equal(b, m)
-        for b, m in zip(before, optimizer.masters, strict=True)
-    ]
+    moved = [not torch.equal(b, m) for b, m in zip(before, optimizer.masters, strict=True)]
     assert any(moved) and stats.metrics["grad_norm"] > 0
-    for parameter, master in zip(
-        optimizer.params, optimizer.masters, strict=True
-    ):
+    for parameter, master in zip(optimizer.params, optimizer.masters, strict=True):
         assert torch.equal(parameter, master.to(torch.bfloat16))
 
 

@@ -147,7 +147,10 @@ class PolicyTrainer:
     ) -> list[np.ndarray]:
         """The denominators of the ratio, one (R,) a rollout: the sampler's log-probs, or those of
         a forward pass with the weights as they are before the first update."""
-        recompute = self.options.old_logprobs == "recompute"
+        recompute = self.options.old_logprobs == "recompute" or (
+            # In bf16 sampler and trainer differ by more than one update moves a log-prob.
+            self.options.old_logprobs == "auto" and self.model.dtype == torch.bfloat16
+        )
         old = [
             np.zeros(len(r.token_ids), np.float32) if r.logprobs is None else r.logprobs
             for r in responses
