@@ -193,6 +193,10 @@ def test_a_judge_that_is_down_stops_the_run() -> None:
     items = [(FREE, f"\\boxed{{answer {k}}}") for k in range(30)]
     with pytest.raises(TeacherError, match=r"30 of 30 calls.*max_judge_failure_share"):
         graded(grader(FakeJudge(None)), *items)
+    with pytest.raises(TeacherError, match=r"30 of 30 calls.*\(malformed\)"):
+        graded(grader(FakeJudge('The answer is "correct"')), *items)
+    half = grader(FakeJudge(lambda r: RIGHT if r.source_text[-1] in "02468" else "?"))
+    assert sum(v.correct for v in graded(half, *items)) == 15
     patient = grader(FakeJudge(None), JudgeOptions(max_failure_share=1.0))
     assert {v.status for v in graded(patient, *items)} == {RolloutStatus.JUDGE_ERROR}
 

@@ -52,7 +52,7 @@ class JudgeGrader:
 
     How many calls run at once is the judge's own limit. Verdicts are kept for as long as the grader
     lives, by the content of the prompt. Raises `TeacherError` when more than `max_failure_share`
-    of the calls since the last `drain_metrics` failed: rewards would be made of nothing.
+    of the calls since the last `drain_metrics` gave no verdict: rewards would be made of nothing.
     """
 
     def __init__(
@@ -167,14 +167,17 @@ class JudgeGrader:
                     self._counts[f"failed/{failure.reason}"] += failure.count
 
     def _require_judge(self) -> None:
-        calls, errors = self._counts["calls"], self._counts["errors"]
-        if calls >= _ENOUGH_CALLS and errors > self._options.max_failure_share * calls:
-            reasons = [k.removeprefix("failed/") for k in self._counts if k.startswith("failed/")]
+        counts = self._counts
+        calls, lost = counts["calls"], counts["errors"] + counts["malformed"]
+        if calls >= _ENOUGH_CALLS and lost > self._options.max_failure_share * calls:
+            reasons = sorted(k.removeprefix("failed/") for k in counts if k.startswith("failed/"))
+            reasons += ["malformed"] if counts["malformed"] else []
             raise TeacherError(
-                f"{errors} of {calls} calls of the judge failed"
-                f"{' (' + ', '.join(sorted(reasons)) + ')' if reasons else ''}, more than "
-                f"rewards.max_judge_failure_share={self._options.max_failure_share} allows; the "
-                "answers would be graded wrong unread. Is its server up? Resume the run when it is."
+                f"{lost} of {calls} calls of the judge gave no verdict "
+                f"({', '.join(reasons) or 'no reply'}), more than rewards.max_judge_failure_share="
+                f"{self._options.max_failure_share} allows; the answers would be graded wrong "
+                "unread. Is its server up, can the model follow the judge prompt, and is "
+                "rewards.judge_max_tokens enough for one that thinks? Resume the run then."
             )
 
 
