@@ -167,3 +167,23 @@ def test_compression_can_be_switched_off():
     built = asyncio.run(reformulate(kept, right, 1, parts))
     assert all(r.prompt is not None for r in built)
     assert all(len(c.text.split()) <= 3 for r in built for c in r.candidates)
+
+
+def test_the_place_of_the_right_candidate_tells_nothing():
+    """600 BCQ prompts built the real way: right first half of the time, and no tie to the
+    question's number, its accuracy or the step."""
+    first, accuracy, parity = [], [], []
+    for step in range(3):
+        kept, right = zone(n=200, seed=step)
+        accuracies = {g.question.id: g.accuracy for g in kept}
+        for r in asyncio.run(reformulate(kept, right, step, make("grpo+replay+bcq"))):
+            first.append(r.candidates[0].correct)
+            accuracy.append(accuracies[r.question.id])
+            parity.append(int(r.question.id[1:]) % 2)
+            shown = r.prompt.text
+            assert shown.index(r.candidates[0].text) < shown.index(r.candidates[1].text)
+    first = np.array(first, dtype=float)
+    sigma = 0.5 / np.sqrt(len(first))
+    assert len(first) == 600 and abs(first.mean() - 0.5) < 4 * sigma
+    for other in (accuracy, parity):
+        assert abs(np.corrcoef(first, other)[0, 1]) < 4 / np.sqrt(len(first))

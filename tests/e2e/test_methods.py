@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -103,6 +104,30 @@ def test_every_method_trains(method):
         not torch.equal(b, p) for b, p in zip(before, parts.student.model.parameters(), strict=True)
     ]
     assert any(moved)
+
+
+@pytest.mark.parametrize("method", [m for m in get_args(MethodName) if "inject" not in m])
+def test_every_token_of_the_gradient_was_sampled_by_the_student(method):
+    """The invariant of the method, watched at the engine's own door: what `update` is given is
+    what `rollout` returned, object for object, log-probs included."""
+    sampled: set[int] = set()
+    kept_alive = []  # so that no id is used twice
+
+    class Watched(LocalStudent):
+        async def rollout(self, prompts, n, seed, sampling=None):
+            async for chunk in super().rollout(prompts, n, seed, sampling):
+                kept_alive.append(chunk)
+                sampled.update(id(r) for responses in chunk.values() for r in responses)
+                yield chunk
+
+        async def update(self, groups, advantages, updates, seed):
+            learnt = [r.response for g in groups for r in g.rollouts]
+            assert learnt and all(id(r) in sampled and r.logprobs is not None for r in learnt)
+            return await super().update(groups, advantages, updates, seed)
+
+    parts = make_parts(method)
+    student = Watched(tiny.loaded("vlm"), parts.config)
+    run(replace(parts, student=student), steps=2)
 
 
 def test_the_same_step_twice_gives_the_same_metrics():
