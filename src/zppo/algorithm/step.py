@@ -285,8 +285,9 @@ async def _reformulate_up_to(
     ready, position = 0, 0
     while ready < cap and position < len(kept):
         progress("reformulate", ready, cap)
-        # No question fills more than two slots.
-        wave = kept[position : position + max(1, (cap - ready) // 2)]
+        wave = kept[
+            position : position + max(1, (cap - ready) // parts.method.prompts_per_question)
+        ]
         built += await reformulate(wave, teacher_rollouts, step, parts)
         position += len(wave)
         ready = sum(r.prompt is not None for r in built)
