@@ -24,14 +24,15 @@ def sample_texts(
     encoder = PromptEncoder(tokenizer, model, image_processor())
     encoded = [encoder.encode(Prompt(q, GroupKind.PLAIN, text)) for q, text in asked]
     digest = hashlib.sha256(seed.encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:6], "big"))
     texts: list[list[str]] = [[] for _ in asked]
     model.eval()
     for batch in _batches(encoded, n):
         groups = sample_groups(
             model.model,
             model.lm_head,
-            encoder.collate([encoded[i] for i in batch], "cpu"),
+            encoder.collate([encoded[i] for i in batch], device),
             n,
             Sampling(max_tokens=MAX_TOKENS),
             [tokenizer.eos_token_id],
