@@ -17,7 +17,7 @@ test: $(VENV)/.installed  ## the default tests: offline, on CPU
 check: $(VENV)/.installed  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
