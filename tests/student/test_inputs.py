@@ -346,5 +346,7 @@ def test_length_raises_what_encode_raises():
     encoder = tiny.student("vlm").encoder
     with pytest.raises(DataError, match="Question `q`"):
         encoder.length(tiny.prompt("?", Media("image", (b"not a picture",))))
+    with pytest.raises(DataError, match="placeholder"):
+        encoder.length(tiny.prompt("<|image_pad|>?", tiny.IMAGE))
     with pytest.raises(ModelError, match="text model"):
         tiny.student("llama").encoder.length(tiny.prompt("?", tiny.IMAGE))

@@ -155,12 +155,8 @@ class PromptEncoder:
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Raises `DataError` when the text contains a placeholder token or a file is unusable,
         `ModelError` when the model cannot take the question's media."""
+        self._refuse_placeholders(prompt)
         media = prompt.question.media
-        if self.image_token is not None and (_IMAGE in prompt.text or _VIDEO in prompt.text):
-            raise DataError(
-                f"Question `{prompt.question.id}`: its text contains an image or video "
-                "placeholder token."
-            )
         if not media:
             ids = self._ids(self._render(prompt.text)) + list(prompt.prefix_ids)
             return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
@@ -194,6 +190,7 @@ class PromptEncoder:
         media = prompt.question.media
         if any(m.kind != "image" for m in media) or not media:
             return len(self.encode(prompt))
+        self._refuse_placeholders(prompt)
         self._refuse_media(prompt.question)
         content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
         text = len(self._ids(self._render(content))) + len(prompt.prefix_ids)
@@ -209,6 +206,13 @@ class PromptEncoder:
             turned = header.getexif().get(_ORIENTATION, 1) >= 5
             width, height = header.size[::-1] if turned else header.size
         return self.image_processor.get_number_of_image_patches(height, width)  # pyright: ignore[reportOptionalMemberAccess]
+
+    def _refuse_placeholders(self, prompt: Prompt) -> None:
+        if self.image_token is not None and (_IMAGE in prompt.text or _VIDEO in prompt.text):
+            raise DataError(
+                f"Question `{prompt.question.id}`: its text contains an image or video "
+                "placeholder token."
+            )
 
     def _refuse_media(self, question: Question) -> None:
         kinds = sorted({f"{m.kind}s" for m in question.media})

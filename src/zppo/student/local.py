@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,10 +166,7 @@ class LocalStudent:
 
     def save(self, path: Path) -> None:
         """Write a plain Hugging Face checkpoint (an adapter for LoRA) and `optimizer.pt`."""
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
-        if self.loaded.image_processor is not None:
-            self.loaded.image_processor.save_pretrained(path)
+        self._write(self.model, path)
         torch.save(self.trainer.optimizer.state_dict(), path / "optimizer.pt")
 
     def load(self, path: Path) -> None:
@@ -189,7 +187,9 @@ class LocalStudent:
 
     def export(self, path: Path) -> None:
         """Write the model for use elsewhere: adapters merged, no optimiser."""
-        model = self.model.merge_and_unload() if self.options.lora else self.model
+        self._write(self.model.merge_and_unload() if self.options.lora else self.model, path)
+
+    def _write(self, model: Any, path: Path) -> None:
         model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
         if self.loaded.image_processor is not None:
