@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from zppo.algorithm.buffer import BufferUpdate, PromptReplayBuffer
+from zppo.algorithm.buffer import BufferEntry, BufferUpdate, PromptReplayBuffer
+from zppo.algorithm.zone import is_hard
 from zppo.types import (
     Group,
     GroupKind,
@@ -35,6 +36,7 @@ def step_metrics(
         _accuracy(groups)
         | _composition(groups)
         | _rollouts(groups, advantages)
+        | {"zone/hard": _hard(groups, buffer.threshold)}
         | _reformulations(built, chosen)
         | _teacher(teacher_rollouts)
         | _buffer(buffer, changes)
@@ -74,6 +76,11 @@ def _composition(groups: Sequence[Group]) -> dict[str, float]:
                 metrics[f"groups/{kind}/{outcome}"] = outcomes[outcome]
     mixed = sum(g.outcome is GroupOutcome.MIXED for g in groups)
     return metrics | {"groups/trivial_share": 1.0 - mixed / len(groups)}
+
+
+def _hard(groups: Sequence[Group], tau: float) -> int:
+    """Plain groups below `tau`; the step's other plain groups are its easy questions."""
+    return sum(g.kind is GroupKind.PLAIN and is_hard(_own_accuracy([g]), tau) for g in groups)
 
 
 def _rollouts(groups: Sequence[Group], advantages: np.ndarray) -> dict[str, float]:
@@ -138,16 +145,31 @@ def _teacher(teacher_rollouts: Mapping[str, Sequence[TeacherRollout]]) -> dict[s
 def _buffer(buffer: PromptReplayBuffer, changes: BufferUpdate | None) -> dict[str, Any]:
     if changes is None:
         return {}
-    left = [changes.left[i] for i in changes.graduated]
+    entries = {**{e.question.id: e for e in buffer.entries}, **changes.left}
+    admitted = [entries[i] for i in changes.admitted]
+    graduated = [changes.left[i] for i in changes.graduated]
+    evicted = [changes.left[i] for i in changes.evicted]
     return {
         "buffer/size": len(buffer),
-        "buffer/admitted": len(changes.admitted),
-        "buffer/graduated": len(changes.graduated),
-        "buffer/evicted": len(changes.evicted),
+        "buffer/admitted": len(admitted),
+        "buffer/graduated": len(graduated),
+        "buffer/evicted": len(evicted),
         "buffer/composition": {f"{k:.3f}": v for k, v in buffer.composition().items()},
-        "buffer/graduated_from": _counts(f"{e.accuracy_at_admission:.3f}" for e in left),
-        "buffer/graduated_visits": _counts(str(e.visits) for e in left),
+        "buffer/visits": _by_visits(buffer.entries),
+        "buffer/admitted_from": _by_accuracy(admitted),
+        "buffer/graduated_from": _by_accuracy(graduated),
+        "buffer/graduated_visits": _by_visits(graduated),
+        "buffer/evicted_from": _by_accuracy(evicted),
+        "buffer/evicted_visits": _by_visits(evicted),
     }
+
+
+def _by_accuracy(entries: Iterable[BufferEntry]) -> dict[str, int]:
+    return _counts(f"{e.accuracy_at_admission:.3f}" for e in entries)
+
+
+def _by_visits(entries: Iterable[BufferEntry]) -> dict[str, int]:
+    return _counts(str(e.visits) for e in entries)
 
 
 def _counts(keys: Iterable[str]) -> dict[str, int]:
