@@ -135,6 +135,14 @@ def read_state(path: Path) -> dict[str, Any]:
         return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
+def read_buffer(path: Path, media: MediaStore) -> tuple[BufferEntry, ...]:
+    """The replay buffer saved in the checkpoint `path`, oldest first. Raises `RunError`."""
+    state = _read_buffer(path / BUFFER, media)
+    buffer = PromptReplayBuffer(state["capacity"], state["threshold"])
+    buffer.load_state_dict(state)
+    return buffer.entries
+
+
 def check_resumable(path: Path, config: Config, data_hash: str) -> list[str]:
     """What differs between then and now, as warnings.
 

@@ -6,6 +6,7 @@
     evaluations.jsonl               one line an evaluation, the first one before step 1
     rollouts/step-000001.jsonl.gz   every prompt, candidate, response, reward (`records.py`)
     evaluations/step-000000.jsonl.gz
+    accuracies/step-000000.jsonl    an evaluation's accuracy by question, for paired comparisons
     checkpoints/step-000010/        `checkpoint.py`
     media/                          images and frames that had no path, by content, once
     failures/step-000007.jsonl      the batch of a step whose update could not be taken
@@ -153,6 +154,12 @@ class RunDirectory:
         write_gzip(path, "".join(group_lines(list(groups), self.media)))
         return path
 
+    def write_accuracies(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """What each question of an evaluation was worth, kept even without its responses."""
+        path = self.root / "accuracies" / f"{step_name(step)}.jsonl"
+        write_atomic(path, b"".join(_json_line(row) for row in rows), sync=False)
+        return path
+
     def write_failure(self, result: StepResult) -> Path:
         """The batch whose update could not be taken, as plain text for a look."""
         path = self.root / "failures" / f"{step_name(result.step)}.jsonl"
@@ -192,7 +199,7 @@ class RunDirectory:
             if path.exists():
                 kept = [row for row in _read_lines(path) if row["step"] <= step]
                 write_atomic(path, b"".join(_json_line(row) for row in kept))
-        for name in ("rollouts", "evaluations", "failures"):
+        for name in ("rollouts", "evaluations", "accuracies", "failures"):
             folder = self.root / name
             remove_leftovers(folder)
             for file in folder.glob("step-*"):

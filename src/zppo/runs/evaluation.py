@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,17 @@ def summarize(step: int, groups: Sequence[Group]) -> Evaluation:
         {name: len(some) for name, some in by_family.items()},
         1.0 - sum(finished) / len(finished),
     )
+
+
+def question_accuracies(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """One row a question: what a paired comparison of two runs needs."""
+    for group in groups:
+        yield {
+            "question": group.question.id,
+            "family": family(group.question),
+            "source": group.question.source,
+            "accuracy": group.accuracy,
+        }
 
 
 def evaluate(

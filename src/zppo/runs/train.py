@@ -27,7 +27,7 @@ from zppo.runs.checkpoint import (
     sweep,
 )
 from zppo.runs.directory import RunDirectory, step_of
-from zppo.runs.evaluation import evaluate, evaluate_questions
+from zppo.runs.evaluation import evaluate, evaluate_questions, question_accuracies
 from zppo.runs.failure import UpdateWatch, failed_update, unanswered, without_teacher
 from zppo.runs.loop import blocking
 from zppo.runs.progress import Display
@@ -238,6 +238,7 @@ class _Session:
             )
         if self.config.run.save_rollouts:
             self.run.write_evaluation(step, groups)
+        self.run.write_accuracies(step, question_accuracies(groups))
         self.run.append_evaluation(step, evaluation.to_dict())
         trackers.log(step, {"evaluation": evaluation.accuracy})
         self.display.evaluation(step, evaluation.accuracy)
