@@ -1,8 +1,8 @@
 """A run directory as data: what tables, reports and audits read. No torch, and nothing is written.
 
-`read_run` loads what is small (config, metrics, accuracies). Rollout logs are read a step at a time:
-a run has gigabytes of them. Rows hold what `runs/records.py` wrote; fields that a log of an older
-or newer version lacks or adds do not matter, except those every reader needs.
+`read_run` loads what is small (config, metrics, accuracies). Rollout logs are read a step at a
+time: a run has gigabytes of them. Rows hold what `runs/records.py` wrote; fields that a log of an
+older or newer version lacks or adds do not matter, except those every reader needs.
 """
 
 from __future__ import annotations
