@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -84,6 +84,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", show_default=False, help="Settings to change."),
 ]
+RunArgs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
+FormatOption = Annotated[
+    Literal["table", "markdown", "json"], typer.Option(help="table, markdown or json.")
+]
 CheckpointOption = Annotated[str, typer.Option(help="latest, best, or a step number.")]
 
 
@@ -141,6 +145,55 @@ def export(
     from zppo.runs.export import export as write
 
     typer.echo(f"Wrote {write(run, folder, checkpoint)}")
+
+
+@app.command()
+def audit(
+    runs: RunArgs,
+    window: Annotated[int | None, typer.Option(min=1, help="Steps a row over training.")] = None,
+    format: FormatOption = "table",
+) -> None:
+    """What BCQ and NCQ rollouts do with their candidates, and what is left of it later."""
+    from zppo.report.audit_command import audit_runs
+
+    audit_runs(runs, window, format)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", show_default=False)
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's own figures.")] = False,
+    scale: Annotated[
+        list[str] | None, typer.Option(help="With --paper: 0.8B, 2B, 4B or 9B; may be repeated.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Differences are to this one (default: grpo+replay).")
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="An earlier evaluation than the last.")] = None,
+    clusters: Annotated[
+        Literal["questions", "benchmarks"],
+        typer.Option(help="What means are taken over and the bootstrap draws."),
+    ] = "questions",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also runs that differ in data, steps or model.")
+    ] = False,
+    format: Annotated[Literal["table", "markdown", "latex", "json"], typer.Option()] = "table",
+) -> None:
+    """Methods side by side: accuracy, differences with intervals, graduation, cost."""
+    from zppo.report.compare_command import compare as show
+
+    show(
+        runs or [],
+        paper=paper,
+        scales=scale or [],
+        baseline=baseline,
+        step=step,
+        unit=clusters,
+        anyway=anyway,
+        format=format,
+    )
 
 
 @app.command()
