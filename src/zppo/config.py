@@ -73,6 +73,10 @@ MethodName = Literal[
     "grpo+replay+hint",
     "grpo+replay+prefix",
     "grpo+replay+inject",
+    "off_distill",
+    "off_distill+replay",
+    "on_distill",
+    "on_distill+replay",
 ]
 
 
@@ -121,10 +125,11 @@ class StudentConfig(_Section):
 
 
 class ColumnsConfig(_Section):
-    """Names of the columns of a data file."""
+    """Names of the columns of a data file; `a.b` is the field `b` of the column `a`."""
 
     id: str = "id"
     question: str = "question"
+    messages: str | None = Field(default=None, description="a conversation, in place of question")
     answer: str = "answer"
     options: str = "options"
     images: str = "images"
@@ -142,6 +147,10 @@ class DataConfig(_Section):
     )
     validation: str | None = None
     limit: int | None = Field(default=None, ge=1, description="use only the first rows")
+    streaming: bool = Field(default=False, description="fetch only `limit` rows of a hub data set")
+    shape: Literal[
+        "columns", "problem", "messages", "sharegpt", "llava", "verl", "vero", "mmfinereason"
+    ] = Field(default="columns", description="a common layout; `columns` overrides its names")
     columns: ColumnsConfig = ColumnsConfig()
     max_prompt_tokens: int = Field(default=4_096, ge=1)
     max_answer_chars: int = Field(default=512, ge=1)
@@ -150,6 +159,13 @@ class DataConfig(_Section):
     max_pixels: int = Field(default=1_280 * 32 * 32, ge=1)
     video_fps: float = Field(default=2.0, gt=0.0)
     max_frames: int = Field(default=64, ge=2)
+    video_max_pixels: int | None = Field(
+        default=None, ge=1, description="frames * height * width; None: max_pixels a frame"
+    )
+    reformulated_visual_tokens: int | None = Field(
+        default=None, ge=1, description="of a BCQ or NCQ prompt; None: as many as the plain prompt"
+    )
+    workers: int = Field(default=4, ge=1, description="threads that check and decode media")
     max_skipped_share: float = Field(
         default=0.1,
         ge=0.0,
@@ -273,6 +289,11 @@ class Config(_Section):
                 f"method `{self.method}` asks a teacher; set `teacher.kind` "
                 "(scripted for the lab, local for a transformers model, openai for a server, "
                 "reference for the data's own worked solutions, several for more than one)"
+            )
+        if "distill" in self.method and not isinstance(self.teacher, LocalTeacherConfig):
+            raise ValueError(
+                f"method `{self.method}` reads the teacher's distribution at every token, which "
+                "only a model in this process shows; set teacher.kind=local and teacher.model=..."
             )
         self._check_tasks()
         rollouts = self.run.prompts_per_step * self.algorithm.group_size

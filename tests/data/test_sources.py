@@ -27,7 +27,7 @@ def rows_with_images(folder: Path) -> list[dict[str, Any]]:
 
 
 def questions_of(spec: str | Path) -> list[Question]:
-    return load_questions(str(spec), DataConfig()).questions
+    return list(load_questions(str(spec), DataConfig()).questions)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_hub_spec_names_data_set_and_split(
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[str, str]] = []
 
-    def load_dataset(name: str, split: str) -> Any:
+    def load_dataset(name: str, split: str, **options: str) -> Any:
         asked.append((name, split))
         if name == "gone":
             raise ConnectionError("no network")

@@ -3,11 +3,13 @@
 from zppo.data.filters import filter_by_length
 from zppo.data.media import load_frames, load_image
 from zppo.data.order import PromptOrder
+from zppo.data.questions import LazyQuestions, select
 from zppo.data.rows import Dataset, load_questions
 from zppo.data.skips import Skip, SkipReport
 
 __all__ = [
     "Dataset",
+    "LazyQuestions",
     "PromptOrder",
     "Skip",
     "SkipReport",
@@ -15,4 +17,5 @@ __all__ = [
     "load_frames",
     "load_image",
     "load_questions",
+    "select",
 ]

@@ -13,9 +13,11 @@ from decimal import Decimal
 from typing import Any, cast
 
 from zppo.config import ColumnsConfig
+from zppo.data.raw import cell
 from zppo.data.skips import RowProblem
 from zppo.errors import DataError
-from zppo.types import QuestionKind
+from zppo.rewards import extract_boxed
+from zppo.types import Media, QuestionKind
 
 # GSM8K's own layout: a worked solution, then the gold answer on a last line of its own.
 _GSM8K = re.compile(r"^(?P<solution>.*?)\n\s*####[ \t]*(?P<answer>[^\n]*)$", re.DOTALL)
@@ -24,26 +26,52 @@ _GROUPED = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 Row = Mapping[str, Any]
 
 
-def question_text(row: Row, columns: ColumnsConfig) -> str:
+def question_text(value: Any, column: str) -> str:
     """The question, outer white space removed, never empty."""
-    value = row.get(columns.question)
     if value is not None and not isinstance(value, str):
-        raise RowProblem(columns.question, "wrong type", f"expected text, got {_show(value)}")
-    text = _clean(value or "", columns.question)
+        raise RowProblem(column, "wrong type", f"expected text, got {show(value)}")
+    text = _clean(value or "", column)
     if not text:
-        raise RowProblem(columns.question, "no question", "the question is missing or empty")
+        raise RowProblem(column, "no question", "the question is missing or empty")
+    return text
+
+
+def without_placeholders(text: str, media: Sequence[Media], column: str) -> str:
+    """The text without the `<image>` and `<video>` that stand for its media. Ours come before the
+    text, so one at its start or end just goes, and one amid the words becomes `image 2`.
+
+    Raises `RowProblem` when the text has placeholders and not one for each of the media.
+    """
+    for kind in ("image", "video"):
+        count = sum(m.kind == kind for m in media)
+        pieces = text.split(f"<{kind}>")
+        if not count or len(pieces) == 1:
+            continue
+        if len(pieces) != count + 1:
+            detail = f"{len(pieces) - 1} times <{kind}> for {count} {kind}s"
+            raise RowProblem(column, "placeholders do not match", detail)
+        text = pieces[0]
+        for number, piece in enumerate(pieces[1:], start=1):
+            amid = text.strip() and any(p.strip() for p in pieces[number:])
+            text += (f"{kind} {number}" if amid else "") + piece
+    text = text.strip()
+    if not text:
+        raise RowProblem(column, "no question", "the question is nothing but its media")
     return text
 
 
 def answer_and_reference(
-    row: Row, columns: ColumnsConfig, max_chars: int
+    value: Any, row: Row, columns: ColumnsConfig, max_chars: int
 ) -> tuple[str, str | None]:
     """The gold answer of 1 to `max_chars` characters, and the worked solution if there is one.
 
-    Numbers become text (`3.0` is `3`). An answer laid out like GSM8K's, a solution with a last
-    line `#### 1,234`, gives the answer `1234`, and the solution as reference if no column has it.
+    Numbers become text (`3.0` is `3`), an answer that is one `\\boxed{}` what stands in it. An
+    answer laid out like GSM8K's, a solution with a last line `#### 1,234`, gives the answer
+    `1234`, and the solution as reference if no column has it.
     """
-    answer = scalar_text(row.get(columns.answer), columns.answer)
+    answer = scalar_text(value, columns.answer)
+    if answer.startswith("\\boxed{") and answer.endswith("}"):
+        answer = extract_boxed(answer) or answer
     reference = optional_text(row, columns.reference)
     if match := _GSM8K.match(answer):
         answer = match["answer"].strip()
@@ -65,11 +93,11 @@ def check_answer(answer: str, columns: ColumnsConfig, max_chars: int) -> None:
 
 def options(row: Row, columns: ColumnsConfig) -> tuple[str, ...] | None:
     """The choices as text, None where there are none."""
-    value = row.get(columns.options)
+    value = cell(row, columns.options)
     if value is None:
         return None
     if not is_list(value):
-        detail = f"expected a list or null, got {_show(value)}"
+        detail = f"expected a list or null, got {show(value)}"
         raise RowProblem(columns.options, "wrong type", detail)
     texts = tuple(scalar_text(option, columns.options) for option in value)
     if not all(texts):
@@ -84,13 +112,13 @@ def kind(row: Row, columns: ColumnsConfig, number: int, where: str) -> QuestionK
     Raises `DataError` for any other value: it means that the column is not the one we take it
     for, and skipping rows would hide that.
     """
-    value = row.get(columns.kind)
+    value = cell(row, columns.kind)
     if value is None or value == "":
         return "short"
     if value in ("short", "free"):
         return cast(QuestionKind, value)
     raise DataError(
-        f"{where}, row {number}, {columns.kind}: {_show(value)} is neither `short` (graded by "
+        f"{where}, row {number}, {columns.kind}: {show(value)} is neither `short` (graded by "
         "rule) nor `free` (graded by the judge). If this column means something else, name "
         "another one in data.columns.kind."
     )
@@ -98,7 +126,7 @@ def kind(row: Row, columns: ColumnsConfig, number: int, where: str) -> QuestionK
 
 def optional_text(row: Row, column: str) -> str | None:
     """Text of a column that may be missing, null or empty (then None)."""
-    value = row.get(column)
+    value = cell(row, column)
     return None if value is None else scalar_text(value, column) or None
 
 
@@ -113,7 +141,7 @@ def scalar_text(value: Any, column: str) -> str:
     if isinstance(value, str):
         return _clean(value, column)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        detail = f"expected text or a number, got {_show(value)}"
+        detail = f"expected text or a number, got {show(value)}"
         raise RowProblem(column, "wrong type", detail)
     if not math.isfinite(value):
         raise RowProblem(column, "wrong type", f"{value} is not a finite number")
@@ -136,7 +164,7 @@ def _clean(text: str, column: str) -> str:
     return text.strip()
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """The type of a value and its start, short enough for a message."""
     text = repr(value) if isinstance(value, str | int | float) else ""
     name = type(value).__name__

@@ -7,25 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from zppo.data.questions import select
 from zppo.data.skips import Skip, SkipLog, SkipReport
+from zppo.errors import DataError
 from zppo.types import Question
 
 
 def filter_by_length(
     questions: Sequence[Question], length: Callable[[Question], int], limit: int
-) -> tuple[list[Question], SkipReport]:
+) -> tuple[Sequence[Question], SkipReport]:
     """Questions whose prompt has at most `limit` tokens, in order, and the ones left out.
 
-    `length` counts the tokens of the full plain prompt, visual tokens and closer included.
-    Errors of `length` (such as `DataError` for a damaged image) are passed on.
+    `length` counts the tokens of the full plain prompt, visual tokens and closer included. A
+    question for which it raises `DataError` (an image of an extreme shape, a placeholder token in
+    its text) is left out with that reason.
     """
-    kept: list[Question] = []
+    kept: list[int] = []
     log = SkipLog()
-    for number, question in enumerate(questions, start=1):
-        tokens = length(question)
+    for position, question in enumerate(questions):
+        try:
+            tokens = length(question)
+        except DataError as error:
+            log.add(Skip(position + 1, "question", "no prompt can be made", str(error)))
+            continue
         if tokens <= limit:
-            kept.append(question)
+            kept.append(position)
             continue
         detail = f"{question.id}: {tokens} tokens, data.max_prompt_tokens is {limit}"
-        log.add(Skip(number, "question", "prompt too long", detail))
-    return kept, log.report(len(questions))
+        log.add(Skip(position + 1, "question", "prompt too long", detail))
+    return select(questions, kept), log.report(len(questions))

@@ -7,7 +7,9 @@ files are checked by their checksums, JPEG files decoded at an eighth of their s
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 
 from zppo.data.media import (
     IMAGE_SUFFIXES,
@@ -20,15 +22,18 @@ from zppo.data.skips import RowProblem
 from zppo.errors import DataError
 
 _DIGEST_BYTES = 1 << 20
+_REMEMBERED = 8_192  # files; questions that share one stand close to each other
 
 
 class Probe:
-    """Checks parts of media and remembers what it found, for files that many questions share."""
+    """Checks parts of media and remembers what it found, for files that questions share. Threads
+    may share it too: a file that one of them checks is not checked by another."""
 
     def __init__(self, min_image_side: int) -> None:
         """`min_image_side` in pixels: the shorter side of an image or a video frame."""
         self.min_image_side = min_image_side
-        self._known: dict[tuple[str, str], RowProblem | None] = {}
+        self._known: dict[tuple[str, str], Future[RowProblem | None]] = {}
+        self._lock = Lock()
 
     def image(self, part: str | bytes, column: str) -> None:
         """Raise `RowProblem` unless the part is a sound image of at least the minimum size."""
@@ -42,10 +47,19 @@ class Probe:
         if isinstance(part, bytes):
             problem = self._check(noun, part, column)
         else:
-            key = (noun, part)
-            if key not in self._known:
-                self._known[key] = self._check(noun, part, column)
-            problem = self._known[key]
+            with self._lock:
+                found = self._known.get((noun, part))
+                new = found is None
+                if found is None:
+                    if len(self._known) >= _REMEMBERED:
+                        self._known.clear()
+                    found = self._known[noun, part] = Future()
+            if new:
+                try:
+                    found.set_result(self._check(noun, part, column))
+                except BaseException as error:
+                    found.set_exception(error)  # or those who wait would wait for ever
+            problem = found.result()
         if problem:
             raise RowProblem(column, problem.reason, problem.detail)
 

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zppo.config import DataConfig
+from zppo.config import ColumnsConfig, DataConfig
 from zppo.data.fields import Row, is_list
 from zppo.data.media import IMAGE_SUFFIXES
 from zppo.data.probes import Probe
+from zppo.data.raw import cell
 from zppo.data.skips import RowProblem
 from zppo.types import Media
 
@@ -25,17 +26,28 @@ from zppo.types import Media
 class MediaReader:
     """Reads and checks the media of one data source; `folder` is where relative paths start."""
 
-    def __init__(self, config: DataConfig, folder: Path) -> None:
-        self.columns = config.columns
+    def __init__(
+        self, config: DataConfig, folder: Path, columns: ColumnsConfig | None = None
+    ) -> None:
+        self.columns = columns or config.columns
         self.video_fps = config.video_fps
         self.folder = folder.absolute()
         self.probe = Probe(config.min_image_side)
 
     def media(self, row: Row) -> tuple[Media, ...]:
-        """Images first, then videos, in the order of the row. Raises `RowProblem`."""
-        images = [self._image(v) for v in _items(row.get(self.columns.images))]
-        videos = [self._video(v) for v in _videos(row.get(self.columns.videos))]
-        return (*images, *videos)
+        """The media of a row, opened and found sound. Raises `RowProblem`."""
+        found = self.named(row)
+        for media in found:
+            self.check(media)
+        return found
+
+    def named(self, row: Row, inline: Mapping[str, list[Any]] | None = None) -> tuple[Media, ...]:
+        """Images first, then videos, in the order of the row: those of its columns, or else those
+        that a message holds (`inline`). Files are named, not opened. Raises `RowProblem`."""
+        inline = inline or {}
+        images = _items(cell(row, self.columns.images)) or inline.get("images", [])
+        videos = _items(cell(row, self.columns.videos)) or inline.get("videos", [])
+        return (*(self._image(v) for v in images), *(self._video(v) for v in _films(videos)))
 
     def check(self, media: Media) -> None:
         """Raise `RowProblem` when a part cannot be read or is too small."""
@@ -48,9 +60,7 @@ class MediaReader:
                 self.probe.image(part, column)
 
     def _image(self, value: Any) -> Media:
-        media = Media("image", (self._part(value, self.columns.images),))
-        self.check(media)
-        return media
+        return Media("image", (self._part(value, self.columns.images),))
 
     def _video(self, value: Any) -> Media:
         column = self.columns.videos
@@ -65,11 +75,8 @@ class MediaReader:
             if len(parts) < 2:
                 detail = f"a list of frames needs at least 2, got {len(parts)}"
                 raise RowProblem(column, "too few frames", detail)
-            media = Media("video", parts, fps)
-        else:
-            media = Media("video", (self._part(value, column),))
-        self.check(media)
-        return media
+            return Media("video", parts, fps)
+        return Media("video", (self._part(value, column),))
 
     def _part(self, value: Any, column: str) -> str | bytes:
         """Absolute path or encoded bytes."""
@@ -96,9 +103,8 @@ def _items(value: Any) -> list[Any]:
     return list(value) if is_list(value) else [value]
 
 
-def _videos(value: Any) -> list[Any]:
+def _films(items: list[Any]) -> list[Any]:
     """The videos of a row; a flat list of two or more image paths is one video."""
-    items = _items(value)
     frames = [v for v in items if isinstance(v, str) and _suffix(v) in IMAGE_SUFFIXES]
     return [items] if items and len(frames) == len(items) else items
 

@@ -3,119 +3,156 @@ cannot be used counted and explained (row filters of method section 8)."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from zppo.config import DataConfig
 from zppo.data import fields
-from zppo.data.probes import digest
+from zppo.data.builder import QuestionBuilder
+from zppo.data.questions import (
+    LazyQuestions,
+    RowIndex,
+    duplicate_skip,
+    first_of_each,
+    key_of,
+)
+from zppo.data.raw import RawRow, missing_columns
 from zppo.data.row_media import MediaReader
-from zppo.data.skips import RowProblem, SkipLog, SkipReport
-from zppo.data.sources import RawRow, Source, missing_columns, open_source
+from zppo.data.shapes import columns_of
+from zppo.data.skips import EXAMPLES, RowProblem, SkipLog, SkipReport
+from zppo.data.sources import open_source
 from zppo.errors import DataError
-from zppo.types import Media, Question
+from zppo.types import Question
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Usable questions in the order of the data, ids unique, and what was left out."""
+    """Usable questions in the order of the data, ids unique, and what was left out. The questions
+    of a file are read when they are asked for."""
 
-    questions: list[Question]
+    questions: Sequence[Question]
     report: SkipReport
 
 
 def load_questions(spec: str, config: DataConfig) -> Dataset:
-    """Read the questions that `spec` names.
+    """Find the questions that `spec` names, and check all of them.
 
-    `spec` is `lab:SPLIT`, a .jsonl / .json / .csv / .parquet file, a folder written by
-    `datasets.save_to_disk`, or `hf:NAME[:SPLIT]`. Columns are named by `config.columns`; only the
-    first `config.limit` rows are read. Media are checked but stay encoded: embedded bytes are
-    held in memory, files are not.
+    `spec` is `lab:SPLIT`, a .jsonl / .json / .csv / .parquet / .arrow file, a folder written by
+    `datasets.save_to_disk`, or `hf:NAME[:CONFIG][:SPLIT]`. Columns are named by `config.shape` and
+    `config.columns`; only the first `config.limit` rows are read. Media are checked in
+    `config.workers` threads and stay where they are: neither rows nor media are held in memory.
 
     Raises `DataError` when the data cannot be found or read, holds no rows, has a `kind` other
     than short or free, or when more than `config.max_skipped_share` of its rows is unusable.
     """
     if spec.startswith("lab:"):
         return _load_lab(spec, config)
-    source = open_source(spec, config.columns)
-    builder = _QuestionBuilder(config, source)
+    columns = columns_of(config)
+    if config.streaming and config.limit is None:
+        raise DataError(
+            f"`{spec}`: data.streaming=true needs data.limit, the number of rows to fetch."
+        )
+    source = open_source(spec, columns, config.limit if config.streaming else None)
+    builder = QuestionBuilder(config, columns, source)
     log = SkipLog()
-    questions: list[Question] = []
+    found = _Found()
     total = 0
     names: list[str] = []
-    for row in islice(source.rows, config.limit):
+    rows = islice(source.scan(), config.limit)
+    for row, result in _checked(rows, builder, config.workers):
         total += 1
         names = names or list(row.values or ())
-        try:
-            questions.append(builder.build(row))
-        except RowProblem as problem:
-            log.add(problem.at(row.number))
+        if isinstance(result, RowProblem):
+            log.add(result.at(row.number))
+        else:
+            found.add(row, result, builder.gives_id(row))
     if not total:
         raise DataError(f"{source.where}: there are no rows.")
+    index, again, first = first_of_each(found.index())
+    _log_duplicates(log, found.index(), again, first, LazyQuestions(source, builder, found.index()))
     report = log.report(total)
-    report.require(source.where, config.max_skipped_share, missing_columns(names, config.columns))
-    return Dataset(questions, report)
+    report.require(source.where, config.max_skipped_share, missing_columns(names, columns))
+    return Dataset(LazyQuestions(source, builder, index), report)
 
 
-class _QuestionBuilder:
-    """Turns raw rows of one source into questions; knows the ids it has given out."""
+class _Found:
+    """Collects the index of usable rows, a few bytes each."""
 
-    def __init__(self, config: DataConfig, source: Source) -> None:
-        self.config = config
-        self.where = source.where
-        self.media = MediaReader(config, source.folder)
-        self.first_row: dict[str, int] = {}
+    def __init__(self) -> None:
+        self.places, self.numbers = array("q"), array("q")
+        self.keys, self.given = array("Q"), array("b")
 
-    def build(self, raw: RawRow) -> Question:
-        """Raises `RowProblem` naming the field and the reason, or `DataError` for a bad kind."""
-        if raw.values is None:
-            raise raw.problem or RowProblem("", "not a row")
-        row, columns = raw.values, self.config.columns
-        kind = fields.kind(row, columns, raw.number, self.where)
-        text = fields.question_text(row, columns)
-        answer, reference = fields.answer_and_reference(row, columns, self.config.max_answer_chars)
-        options = fields.options(row, columns)
-        source = fields.optional_text(row, columns.source) or ""
-        given = fields.optional_text(row, columns.id)
-        media = self.media.media(row)
-        question = Question(
-            id=given or content_id(text, answer, options, media),
-            text=text,
-            answer=answer,
-            kind=kind,
-            options=options,
-            media=media,
-            reference=reference,
-            source=source,
+    def add(self, row: RawRow, id: str, given: bool) -> None:
+        self.places.append(row.place)
+        self.numbers.append(row.number)
+        self.keys.append(key_of(id) if given else int(id, 16))
+        self.given.append(given)
+
+    def index(self) -> RowIndex:
+        return RowIndex(
+            np.frombuffer(self.places, dtype=np.int64),
+            np.frombuffer(self.numbers, dtype=np.int64),
+            np.frombuffer(self.keys, dtype=np.uint64),
+            np.frombuffer(self.given, dtype=np.bool_),
         )
-        self._claim(question.id, raw.number, "id" if given else "content")
-        return question
-
-    def _claim(self, id: str, number: int, what: str) -> None:
-        first = self.first_row.setdefault(id, number)
-        if first != number:
-            detail = f"same {what} as row {first} ({id})"
-            raise RowProblem(self.config.columns.id, f"duplicate {what}", detail)
 
 
-def content_id(
-    text: str, answer: str, options: tuple[str, ...] | None, media: Iterable[Media]
-) -> str:
-    """16 hex digits of a SHA-256 over what the question says and shows.
+def _checked(
+    rows: Iterator[RawRow], builder: QuestionBuilder, workers: int
+) -> Iterator[tuple[RawRow, str | RowProblem]]:
+    """Each row with its question's id, or with what is wrong with it; in order.
 
-    Media count by their content, so the id survives moving or embedding the files.
+    Questions with media are checked in threads: decoders let others run meanwhile.
     """
-    sha = hashlib.sha256()
-    for piece in (text, answer, *(options or ())):
-        sha.update(b"\x01" + hashlib.sha256(piece.encode()).digest())
-    for item in media:
-        sha.update(b"\x02" + item.kind.encode())
-        for part in item.parts:
-            sha.update(b"\x03" + digest(part))
-    return sha.hexdigest()[:16]
+
+    def settled(call: Callable[[], Question]) -> str | RowProblem:
+        try:
+            return call().id
+        except RowProblem as problem:
+            return problem
+
+    waiting: deque[tuple[RawRow, Callable[[], str | RowProblem]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="zppo-data") as pool:
+        for row in rows:
+            if _may_have_media(row, builder):
+                job = pool.submit(settled, lambda row=row: builder.checked(row))
+                waiting.append((row, job.result))
+            else:
+                done = settled(lambda row=row: builder.checked(row))
+                waiting.append((row, lambda done=done: done))
+            while len(waiting) > 8 * workers:
+                row, result = waiting.popleft()
+                yield row, result()
+        while waiting:
+            row, result = waiting.popleft()
+            yield row, result()
+
+
+def _may_have_media(row: RawRow, builder: QuestionBuilder) -> bool:
+    columns, values = builder.columns, row.values or {}
+    media = (columns.images, columns.videos, columns.messages)
+    return any(values.get((name or "").partition(".")[0]) for name in media)
+
+
+def _log_duplicates(
+    log: SkipLog,
+    index: RowIndex,
+    again: np.ndarray,
+    first: np.ndarray,
+    questions: LazyQuestions,
+) -> None:
+    """Count the rows whose id an earlier row has; the first few are read once more to name it."""
+    column = questions.id_column
+    for n, (position, earlier) in enumerate(zip(again.tolist(), first.tolist(), strict=True)):
+        id = questions[position].id if n < 2 * EXAMPLES else ""
+        log.add(duplicate_skip(index, position, earlier, id, column))
 
 
 def _load_lab(spec: str, config: DataConfig) -> Dataset:

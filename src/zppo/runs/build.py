@@ -22,7 +22,7 @@ from zppo.config import (
     can_complete,
     single_teachers,
 )
-from zppo.data import SkipReport, filter_by_length, load_questions
+from zppo.data import SkipReport, filter_by_length, load_questions, select
 from zppo.errors import ConfigError, DataError, ModelError, TeacherError
 from zppo.runs.grading import build_grader, check_grading
 from zppo.runs.loop import blocking
@@ -39,8 +39,8 @@ Reports = tuple[tuple[str, SkipReport], ...]
 class DataParts:
     """Questions to train on and to evaluate on, and what was left out of each."""
 
-    train: list[Question]
-    validation: list[Question]
+    train: Sequence[Question]
+    validation: Sequence[Question]
     reports: Reports = ()
 
     def notes(self) -> list[str]:
@@ -64,13 +64,14 @@ def build_run(config: Config) -> RunParts:
     templates = Templates.load(config.algorithm.templates)
     data = build_data(config)
     check_teacher(config, data.train)
-    check_judge(config, [*data.train, *data.validation])
-    student = build_student(config)
+    check_judge(config, data.train, data.validation)
+    student, teacher = build_student(config), build_teacher(config)
+    check_distillation(config, student, teacher, data.train)
     parts = StepParts(
         config=config,
         method=METHODS[config.method],
         student=student,
-        teacher=build_teacher(config),
+        teacher=teacher,
         grader=build_grader(config, templates, build_teacher),
         templates=templates,
     )
@@ -97,11 +98,11 @@ def build_data(config: Config) -> DataParts:
     return DataParts(train.questions, validation, ((config.data.train, train.report), *reports))
 
 
-def _validation(config: Config) -> tuple[list[Question], Reports]:
+def _validation(config: Config) -> tuple[Sequence[Question], Reports]:
     if config.data.validation is None:
         return [], ()
     # data.limit shortens training; evaluation.limit is the one for evaluation.
-    unlimited = config.data.model_copy(update={"limit": None})
+    unlimited = config.data.model_copy(update={} if config.data.streaming else {"limit": None})
     found = load_questions(config.data.validation, unlimited)
     chosen = spread(found.questions, config.evaluation.limit)
     return chosen, ((config.data.validation, found.report),)
@@ -177,10 +178,32 @@ def check_teacher(config: Config, questions: Sequence[Question]) -> None:
             check_servers(options, config)
 
 
-def check_judge(config: Config, questions: Sequence[Question]) -> None:
+def check_distillation(
+    config: Config, student: Student, teacher: Teacher | None, questions: Sequence[Question]
+) -> None:
+    """Where the method distils, raise `ModelError` unless the teacher can read the student's
+    tokens, and its pictures if there are any; `ConfigError` for an engine that cannot distil."""
+    if METHODS[config.method].distill is None:
+        return
+    from zppo.student.local import LocalStudent
+    from zppo.student.vocabulary import require_same_pictures, require_same_vocabulary
+    from zppo.teacher.local import LocalTeacher
+
+    if not isinstance(student, LocalStudent) or not isinstance(teacher, LocalTeacher):
+        raise ConfigError(
+            f"method `{config.method}` needs student and teacher in one process; set "
+            "student.engine=local and teacher.kind=local."
+        )
+    names = (config.student.model, teacher.options.model)
+    require_same_vocabulary(student.loaded, teacher.loaded, names)
+    if any(q.media for q in questions):
+        require_same_pictures(student.encoder, teacher.encoder, names)
+
+
+def check_judge(config: Config, *questions: Sequence[Question]) -> None:
     """Raise `ConfigError` when free-form questions have no judge, `TeacherError` when its server
     does not answer."""
-    check_grading(config, questions)
+    check_grading(config, *questions)
     if isinstance(config.judge, OpenAITeacherConfig):
         check_servers(config.judge, config)
 
@@ -233,11 +256,11 @@ def family(question: Question) -> str:
     return question.source.partition("/")[0] or "other"
 
 
-def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
+def spread(questions: Sequence[Question], limit: int | None) -> Sequence[Question]:
     """`limit` questions, the families in turn, so that a small sample holds all of them. In the
     order of the data."""
     if limit is None or limit >= len(questions):
-        return list(questions)
+        return questions
     seen: dict[str, int] = {}
     ranked: list[tuple[int, int]] = []
     for index, question in enumerate(questions):
@@ -245,4 +268,4 @@ def spread(questions: Sequence[Question], limit: int | None) -> list[Question]:
         seen[family(question)] = rank + 1
         ranked.append((rank, index))
     chosen = sorted(index for _, index in sorted(ranked)[:limit])
-    return [questions[index] for index in chosen]
+    return select(questions, chosen)

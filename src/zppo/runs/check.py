@@ -24,6 +24,7 @@ from zppo.runs.build import (
     build_data,
     build_student,
     build_teacher,
+    check_distillation,
     check_judge,
     check_teacher,
     spread,
@@ -39,6 +40,7 @@ from zppo.runs.memory import (
 )
 from zppo.runs.trackers import require_packages
 from zppo.student.base import Student
+from zppo.teacher.base import Teacher
 from zppo.types import GroupKind, Prompt, Question
 
 #: Questions looked at in detail; encoding the images of a large corpus would take minutes.
@@ -60,6 +62,7 @@ class _Preflight:
         self.templates: Templates
         self.data: DataParts
         self.student: Student
+        self.teacher: Teacher | None = None
 
     def run(self) -> int:
         checks: list[tuple[str, set[str], Callable[[], str]]] = [
@@ -73,6 +76,8 @@ class _Preflight:
             ("answers", {"data"}, self._answers),
             ("prompt length", {"templates", "data", "student"}, self._lengths),
         ]
+        if METHODS[self.config.method].distill:
+            checks.append(("tokenizer", {"data", "student", "teacher"}, self._tokenizer))
         failed: set[str] = set()
         skipped: set[str] = set()
         for name, needs, function in checks:
@@ -155,12 +160,16 @@ class _Preflight:
         if self.config.teacher is None:
             return "none"
         check_teacher(self.config, self.data.train)
-        build_teacher(self.config)
+        self.teacher = build_teacher(self.config)
         return self.config.teacher.kind
+
+    def _tokenizer(self) -> str:
+        check_distillation(self.config, self.student, self.teacher, self.data.train)
+        return "student and teacher share one, as distillation needs"
 
     def _answers(self) -> str:
         """Would a response that states the gold answer be rewarded?"""
-        check_judge(self.config, [*self.data.train, *self.data.validation])
+        check_judge(self.config, self.data.train, self.data.validation)
         sample = [q for q in spread(self.data.train, _SAMPLE) if q.kind == "short"]
         lost = [q for q in sample if not _rewarded(q)]
         if len(lost) * 2 > len(sample):

@@ -34,19 +34,20 @@ def build_grader(
         short=options.judge_short,
         check_share=options.judge_check_share,
         max_failure_share=options.max_judge_failure_share,
+        schema=options.judge_schema,
     )
     return JudgeGrader(rule, judge, templates, judge_options, config.seed)
 
 
-def check_grading(config: Config, questions: Sequence[Question]) -> None:
+def check_grading(config: Config, *questions: Sequence[Question]) -> None:
     """Raise `ConfigError` when free-form questions have nobody who grades them."""
     if config.judge is not None or config.rewards.free == "rule":
         return
-    free = [question for question in questions if question.kind == "free"]
-    if free:
+    free = (question for some in questions for question in some if question.kind == "free")
+    if first := next(free, None):
         raise ConfigError(
-            f"{len(free)} of {len(questions)} questions are free-form, for instance "
-            f"`{free[0].id}`, and there is no judge to grade them. Set judge.kind=local with "
-            "judge.model=..., or judge.kind=openai with judge.endpoints=...; or set "
+            f"{1 + sum(1 for _ in free)} of {sum(map(len, questions))} questions are free-form, "
+            f"for instance `{first.id}`, and there is no judge to grade them. Set judge.kind=local "
+            "with judge.model=..., or judge.kind=openai with judge.endpoints=...; or set "
             "rewards.free=rule to grade them by the rule, which wants the gold answer's own words."
         )
