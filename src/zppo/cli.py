@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from zppo.errors import ZppoError
+from zppo.errors import ConfigError, ZppoError
 
 _INTERRUPTED = 130
 _BAD_INPUT = 2
@@ -148,6 +148,20 @@ def export(
 
 
 @app.command()
+def report(
+    runs: RunArgs,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Seeds of a method as one curve with a band.")
+    ] = False,
+) -> None:
+    """Every curve of some runs as one HTML file that needs no network."""
+    from zppo.report.report import report as write
+
+    typer.echo(f"Wrote {write(runs, output, mean=mean)}")
+
+
+@app.command()
 def audit(
     runs: RunArgs,
     window: Annotated[int | None, typer.Option(min=1, help="Steps a row over training.")] = None,
@@ -194,6 +208,43 @@ def compare(
         anyway=anyway,
         format=format,
     )
+
+
+@app.command(epilog=_recipes())
+def sweep(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", show_default=False, help="Default: lab.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="For instance zppo,grpo+replay.")] = "",
+    seeds: Annotated[str, typer.Option(help="For instance 0,1,2.")] = "",
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For all runs; repeatable.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE,VALUE", help="One run a value; repeatable: all pairs."),
+    ] = None,
+    dir: Annotated[
+        Path | None, typer.Option(show_default=False, help="Default: runs/sweep-CONFIG.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Many runs from one config, one process each; the same command goes on where it stopped."""
+    from zppo.runs.sweep_command import sweep as run
+
+    code = run(
+        config,
+        methods=_split(methods),
+        seeds=_seeds(seeds),
+        settings=set or [],
+        grid=grid or [],
+        folder=dir,
+        jobs=jobs,
+        dry_run=dry_run,
+    )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -250,6 +301,16 @@ def _load(args: list[str] | None) -> Any:
     args = list(args or [])
     path = args.pop(0) if args and "=" not in args[0] else None
     return load_config(path, args)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _seeds(text: str) -> list[int]:
+    if not all(part.isdigit() for part in _split(text)):
+        raise ConfigError(f"--seeds takes whole numbers such as 0,1,2; not `{text}`.")
+    return [int(part) for part in _split(text)]
 
 
 def _exit_unless(complete: bool) -> None:

@@ -1,0 +1,177 @@
+"""`zppo report`: every curve of some runs in one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zppo.errors import RunError
+from zppo.report.audit import Audit
+from zppo.report.audit_command import audit_all
+from zppo.report.audit_tables import tables
+from zppo.report.breakdown import of_run
+from zppo.report.charts import Chart, Stack, hover, line_key, say, svg
+from zppo.report.compare_runs import group_runs
+from zppo.report.curves import Member, rest, sections
+from zppo.report.page import data_block, page, text
+from zppo.report.reading import Run, read_run
+from zppo.report.tables import html
+from zppo.runs.files import write_atomic
+
+#: Runs whose own charts stand open.
+_OPEN = 3
+
+
+def report(paths: Sequence[Path], output: Path, *, mean: bool = False) -> Path:
+    """Write the report of the runs in `paths` to `output`.
+
+    `mean` draws the runs of one method and setting, which differ in their seed, as one curve.
+    Raises `RunError` for a run that cannot be read or has no step yet.
+    """
+    runs = [read_run(path) for path in paths]
+    for run in runs:
+        if not run.metrics:
+            raise RunError(f"`{run.root}` has no step to report on yet.")
+    logged = [run for run in runs if run.rollout_steps()]
+    audits = dict(zip([r.root for r in logged], audit_all(logged), strict=True))
+    members = _members(runs, audits, mean)
+    write_atomic(output, render(members).encode("utf-8"))
+    return output
+
+
+def render(members: Sequence[Member]) -> str:
+    """The page."""
+    charts: list[Chart] = []
+
+    def grid(some: Sequence[Chart]) -> str:
+        start = len(charts)
+        charts.extend(some)
+        figures = (_figure(chart, f"f{start + i}") for i, chart in enumerate(some))
+        return f"<div class=grid>{''.join(figures)}</div>"
+
+    parts = [_top(members), _bar(members), "<main>", _runs(members)]
+    for section in sections(members):
+        parts.append(f"<section><h2>{text(section.title)}</h2>")
+        parts.append(f"<p class=soft>{text(section.text)}</p>" if section.text else "")
+        parts.append(grid(section.charts) + "</section>")
+    audits = [audit for member in members for audit in member.audits]
+    if audits:
+        parts.append("<section><h2>Audit</h2>" + "".join(map(html, tables(audits))) + "</section>")
+    shown = [(member, member.runs[0]) for member in members]
+    parts.append("<section><h2>Run by run</h2>")
+    for member, run in shown:
+        opened = " open" if len(shown) <= _OPEN else ""
+        seed = f", seed {run.config.seed}" if len(member.runs) > 1 else ""
+        parts.append(
+            f"<details{opened}><summary>{text(member.label + seed)}</summary>"
+            f"{grid(of_run(run))}</details>"
+        )
+    if more := rest(members):
+        parts.append(f"<details><summary>All other metrics</summary>{grid(more)}</details>")
+    parts.append("</section></main>")
+    parts.append(data_block("data", {f"f{i}": hover(chart) for i, chart in enumerate(charts)}))
+    body = "\n".join(parts)
+    title = "zppo: " + ", ".join(member.label for member in members)
+    return page(title, body, ("page.css", "report.css"), ("theme.js", "report.js"))
+
+
+def _members(runs: Sequence[Run], audits: dict[Path, Audit], mean: bool) -> list[Member]:
+    groups = group_runs(runs) if mean else dict(zip(labels(runs), ([r] for r in runs), strict=True))
+    return [
+        Member(label, slot, tuple(some), tuple(audits[r.root] for r in some if r.root in audits))
+        for slot, (label, some) in enumerate(groups.items())
+    ]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A name a run: its folder's, with as many parents as it takes to tell the runs apart.
+
+    Raises `RunError` when a run is named twice.
+    """
+    roots = [run.root.resolve() for run in runs]
+    if twice := next((r for r in roots if roots.count(r) > 1), None):
+        raise RunError(f"`{twice}` is named twice.")
+    for depth in range(1, max(len(root.parts) for root in roots) + 1):
+        names = ["/".join(root.parts[-depth:]) for root in roots]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _top(members: Sequence[Member]) -> str:
+    count = sum(len(member.runs) for member in members)
+    title = members[0].label if len(members) == 1 else f"{count} runs"
+    return (
+        f"<header class=top><h1>{text(title)}</h1>"
+        "<button id=theme type=button>Dark</button></header>"
+    )
+
+
+def _bar(members: Sequence[Member]) -> str:
+    buttons = [
+        f'<button type=button data-member="{i}" aria-pressed="true">{line_key(m.slot)}'
+        f"{text(m.label)}</button>"
+        for i, m in enumerate(members)
+    ]
+    smooth = '<button type=button id=smooth aria-pressed="true">Smoothed</button>'
+    return f'<nav class=bar aria-label="Runs shown"><div>{"".join(buttons)}{smooth}</div></nav>'
+
+
+def _runs(members: Sequence[Member]) -> str:
+    return f"<div class=grid>{''.join(map(_card, members))}</div>"
+
+
+def _card(member: Member) -> str:
+    run = member.runs[0]
+    config = run.config
+    n = len(member.runs)
+    rows = [
+        ("method", config.method),
+        ("seeds" if n > 1 else "seed", ", ".join(str(r.config.seed) for r in member.runs)),
+        ("student", config.student.model),
+        ("teacher", config.teacher.kind if config.teacher else "none"),
+        ("steps", f"{run.steps:,} of {config.run.steps:,}"),
+        ("time" if n == 1 else "time a run", say(_mean(member, "time/total"), "seconds")),
+        ("tokens sampled", say(_mean(member, "tokens/sampled"), "count")),
+        ("validation accuracy", _before_after(member)),
+    ]
+    graduated = _mean(member, "buffer/graduated")
+    if any(r.series("buffer/size") for r in member.runs):
+        rows.append(("graduated", say(graduated, "count")))
+    listed = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in rows if v)
+    heading = f"<h3>{line_key(member.slot)}{text(member.label)}</h3>"
+    return f"<article class='card run'>{heading}<dl>{listed}</dl></article>"
+
+
+def _mean(member: Member, key: str) -> float:
+    return sum(run.total(key) for run in member.runs) / len(member.runs)
+
+
+def _before_after(member: Member) -> str:
+    found = [run.evaluations for run in member.runs if run.evaluations]
+    if not found:
+        return ""
+    before = sum(rows[0].accuracy["all"] for rows in found) / len(found)
+    after = sum(rows[-1].accuracy["all"] for rows in found) / len(found)
+    return f"{say(before, 'share')} → {say(after, 'share')}"
+
+
+def _figure(chart: Chart, name: str) -> str:
+    note = f"<small>{text(chart.note)}</small>" if chart.note else ""
+    legend = _legend(chart) if isinstance(chart, Stack) else ""
+    return (
+        f'<figure class=chart id="{name}"><figcaption>{text(chart.title)}{note}</figcaption>'
+        f"{svg(chart)}{legend}</figure>"
+    )
+
+
+def _legend(chart: Stack) -> str:
+    items = (
+        '<li><svg class=key width="10" height="10" aria-hidden="true">'
+        f'<rect width="10" height="10" style="fill:{layer.colour}"/></svg>{text(layer.label)}</li>'
+        for layer in chart.layers
+    )
+    return f"<ul class=legend>{''.join(items)}</ul>"
