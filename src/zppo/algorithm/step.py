@@ -16,10 +16,11 @@ import numpy as np
 
 from zppo.algorithm.advantage import two_step_advantages
 from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.lessons import inject, lessons
 from zppo.algorithm.methods import Method
 from zppo.algorithm.metrics import step_metrics
 from zppo.algorithm.prompts import Templates
-from zppo.algorithm.reformulate import question_rng, reformulate
+from zppo.algorithm.reformulate import reformulate
 from zppo.algorithm.tasks import task_group
 from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.config import Config, EvaluationConfig, RolloutConfig
@@ -27,18 +28,16 @@ from zppo.errors import TeacherError
 from zppo.rewards import Grader
 from zppo.rewards.grader import drain_metrics
 from zppo.student.base import Student
-from zppo.teacher.base import Teacher, turns_of
+from zppo.teacher.base import ReadsTokens, Teacher, turns_of
 from zppo.teacher.ledger import Account, Ledger
 from zppo.types import (
     Group,
     GroupKind,
-    GroupOutcome,
     Prompt,
     Question,
     Reformulation,
     Response,
     Rollout,
-    RolloutStatus,
     StepResult,
     TeacherRollout,
 )
@@ -72,16 +71,18 @@ async def training_step(
     buffer: PromptReplayBuffer,
     parts: StepParts,
     progress: Progress = no_progress,
+    usable: Callable[[Question], bool] = lambda question: True,
 ) -> StepResult:
-    """Run Algorithm 1 once on X_new = `new`; changes the student and the buffer.
+    """Run Algorithm 1 once on X_new = `new`; changes the student and the buffer. A replayed
+    question that is not `usable` just now (its image has gone) stays in the buffer, unasked.
 
     Raises `RunError` when a loss or gradient is not finite, and `TeacherError` when more of the
     teacher's calls failed than `run.max_teacher_failure_share` allows, both before the optimiser
     moves. Below that share a step goes on without what the teacher did not give.
     """
     config, method, student = parts.config.algorithm, parts.method, parts.student
-    seed = parts.config.seed
-    ledger = Ledger(parts.teacher) if parts.teacher else None
+    seed, teacher = parts.config.seed, parts.teacher
+    ledger = Ledger(teacher) if teacher else None
     parts = replace(parts, teacher=ledger)
     timers = _Timers()
 
@@ -89,7 +90,8 @@ async def training_step(
     #    start as soon as a question is known to be hard.
     rng = np.random.default_rng([seed, step, _REPLAY])
     n_replay = replay_size(config.rho_replay, len(new), len(buffer)) if method.replay else 0
-    replayed = buffer.sample(n_replay, rng, exclude={q.id for q in new})
+    drawn = buffer.sample(n_replay, rng, exclude={q.id for q in new})
+    replayed = [question for question in drawn if usable(question)]
     with timers("plain"):
         plain, teacher_rollouts = await _plain_phase(step, new, replayed, parts, progress)
 
@@ -113,21 +115,22 @@ async def training_step(
             lambda done, total: progress("reformulated", done, total),
         )
 
-    # 6. Update: plain, BCQ and NCQ rollouts of a question are separate groups.
+    # 6. Update: plain, BCQ and NCQ rollouts of a question are separate groups. Distillation has
+    #    an update of its own, to which rewards and advantages do not matter.
     if method.inject:
-        plain = [_inject(g, teacher_rollouts, step, parts) for g in plain]
+        plain = [inject(g, teacher_rollouts, step, parts) for g in plain]
     groups = [*plain, *reformulated]
-    advantages = two_step_advantages(
-        [r.reward for g in groups for r in g.rollouts],
-        [i for i, g in enumerate(groups) for _ in g.rollouts],
-        normalize=config.normalize,
-    )
+    advantages = _advantages(groups, parts)
     progress("update", 0, 1)
     with timers("update"):
         await student.release()
-        stats = await student.update(
-            groups, advantages, parts.config.optimizer.updates_per_step, (seed, step, _UPDATE)
-        )
+        if method.distill:
+            learnt = plain if method.distill == "on" else lessons(plain, teacher_rollouts, parts)
+            stats = await student.distill(learnt, _reader(teacher))
+        else:
+            stats = await student.update(
+                groups, advantages, parts.config.optimizer.updates_per_step, (seed, step, _UPDATE)
+            )
         await student.publish()
     progress("update", 1, 1)
 
@@ -195,14 +198,15 @@ async def _plain_phase(
             graded = await _grade({i: (prompts[i], r) for i, r in chunk.items()}, parts)
             groups |= graded
             progress("plain", len(groups), len(prompts))
-            hard = [
+            to_ask = [
                 g.question
                 for g in graded.values()
-                if is_hard(g.accuracy, parts.config.algorithm.hard_threshold)
+                if parts.method.teaches_all
+                or is_hard(g.accuracy, parts.config.algorithm.hard_threshold)
             ]
-            if hard and parts.method.needs_teacher_samples:
+            if to_ask and parts.method.needs_teacher_samples:
                 # The chunk's number is part of the seed, not the time at which it was ready.
-                asked.append(tasks.create_task(_ask_teacher(hard, step, len(asked), parts)))
+                asked.append(tasks.create_task(_ask_teacher(to_ask, step, len(asked), parts)))
     answers = {k: v for task in asked for k, v in task.result().items()}
     in_order = [replace(groups[i], replayed=i >= len(new)) for i in range(len(prompts))]
     return in_order, answers
@@ -211,7 +215,7 @@ async def _plain_phase(
 async def _ask_teacher(
     questions: Sequence[Question], step: int, chunk: int, parts: StepParts
 ) -> dict[str, tuple[TeacherRollout, ...]]:
-    """Step 2: G_T fresh teacher rollouts on each hard question, scored by the same reward.
+    """Step 2: G_T fresh teacher rollouts on each question, scored by the same reward.
 
     Of several teachers in order, each is asked the questions that those before it left unsolved.
     """
@@ -297,39 +301,19 @@ async def _reformulate_up_to(
 # -- step 6 -------------------------------------------------------------------------------------
 
 
-def _inject(
-    group: Group,
-    teacher_rollouts: dict[str, tuple[TeacherRollout, ...]],
-    step: int,
-    parts: StepParts,
-) -> Group:
-    """The naive baseline: a correct teacher response in place of one rollout of an all-wrong
-    group, learnt from as if the student had sampled it. One longer than the student's own
-    responses may be stays out: its positions could lie beyond the context."""
-    if group.outcome is not GroupOutcome.ALL_WRONG:
-        return group
-    responses = [
-        (t, parts.student.as_response(t.text))
-        for t in teacher_rollouts.get(group.question.id, ())
-        if t.correct
-    ]
-    limit = parts.config.rollout.max_response_tokens
-    right = [(t, response) for t, response in responses if len(response.token_ids) <= limit]
-    if not right:
-        return group
-    rng = question_rng(parts.config.seed, step, group.question.id, "inject")
-    chosen, response = right[rng.integers(len(right))]
-    place = int(rng.integers(len(group.rollouts)))
-    rollout = replace(
-        group.rollouts[place],
-        response=response,
-        reward=1.0,
-        status=RolloutStatus.GRADED,
-        extracted=chosen.extracted,
-        injected=True,
+def _advantages(groups: Sequence[Group], parts: StepParts) -> np.ndarray:
+    if parts.method.distill:
+        return np.zeros(sum(len(g.rollouts) for g in groups))
+    return two_step_advantages(
+        [r.reward for g in groups for r in g.rollouts],
+        [i for i, g in enumerate(groups) for _ in g.rollouts],
+        normalize=parts.config.algorithm.normalize,
     )
-    rollouts = (*group.rollouts[:place], rollout, *group.rollouts[place + 1 :])
-    return replace(group, rollouts=rollouts)
+
+
+def _reader(teacher: Teacher | None) -> ReadsTokens:
+    assert isinstance(teacher, ReadsTokens), "config validation requires such a teacher here"
+    return teacher
 
 
 def _plain_accuracy(group: Group) -> float:

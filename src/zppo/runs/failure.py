@@ -12,6 +12,7 @@ from zppo.errors import RunError, TeacherError
 from zppo.runs.checkpoint import latest
 from zppo.runs.directory import RunDirectory
 from zppo.student.base import Student
+from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, StepResult, UpdateStats
 
 #: Share of a step's teacher calls that may come back with nothing before it is worth a line.
@@ -35,6 +36,13 @@ class UpdateWatch:
             return await self._student.update(groups, advantages, updates, seed)
         except RunError:
             self.failed = (groups, advantages)
+            raise
+
+    async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
+        try:
+            return await self._student.distill(groups, teacher)
+        except RunError:
+            self.failed = (groups, np.zeros(sum(len(g.rollouts) for g in groups)))
             raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ import numpy as np
 from zppo.algorithm.buffer import PromptReplayBuffer
 from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
-from zppo.data import PromptOrder
+from zppo.data import Left, StepLoader
 from zppo.errors import ConfigError, RunError, TeacherError
 from zppo.rewards.grader import close_grader
 from zppo.runs.build import RunParts, build_run
@@ -36,7 +36,7 @@ from zppo.runs.signals import StopRequest
 from zppo.runs.trackers import Trackers, require_packages
 from zppo.student.base import Student
 from zppo.teacher.base import close_teacher
-from zppo.types import StepResult
+from zppo.types import Question, StepResult
 
 __all__ = ["RunResult", "evaluate", "resume", "train"]
 
@@ -163,11 +163,15 @@ class _Session:
 
     async def _steps(self, trackers: Trackers) -> bool:
         """Whether the last step was reached."""
-        order = PromptOrder(len(self.data.train), self.config.seed)
+        size = self.config.run.prompts_per_step
+        with StepLoader(self.data.train, self.config.seed, size, self.config.data) as loader:
+            return await self._train(loader, trackers)
+
+    async def _train(self, loader: StepLoader, trackers: Trackers) -> bool:
         await self._evaluate_if_due(self.start, trackers)
         for step in range(self.start + 1, self.config.run.steps + 1):
             self.display.begin(step)
-            result, metrics = await self._step(step, order)
+            result, metrics = await self._step(step, loader)
             if self.config.run.save_rollouts:
                 self.run.write_rollouts(result)
             self.run.append_metrics(step, metrics)
@@ -183,12 +187,19 @@ class _Session:
             rotate(self.run, self.config.run.keep_checkpoints)
         return True
 
-    async def _step(self, step: int, order: PromptOrder) -> tuple[StepResult, dict[str, object]]:
+    async def _step(self, step: int, loader: StepLoader) -> tuple[StepResult, dict[str, object]]:
         began = time.perf_counter()
-        indices = order.batch(step - 1, self.config.run.prompts_per_step)
-        new = [self.data.train[i] for i in indices]
+        found = loader.step(step - 1)
+        left = list(found.left)
+
+        def usable(question: Question) -> bool:
+            left.extend(problems := [p for p in [loader.usable(question)] if p])
+            return not problems
+
         try:
-            result = await training_step(step, new, self.buffer, self.parts, self.display.phase)
+            result = await training_step(
+                step, found.questions, self.buffer, self.parts, self.display.phase, usable
+            )
         except TeacherError as error:
             self._keep_steps_before(step)
             raise without_teacher(self.run, step, error) from error
@@ -199,7 +210,14 @@ class _Session:
         seconds = time.perf_counter() - began
         speed = result.metrics.get("tokens/sampled", 0) / seconds
         timing = {"time/total": seconds, "time/tokens_per_second": speed}
-        return result, {**result.metrics, **timing, "data/epoch": self._epoch(step, order)}
+        self._record_left(step, left)
+        data = {"data/epoch": self._epoch(step, loader), "data/skipped": len(left)}
+        return result, {**result.metrics, **timing, **data}
+
+    def _record_left(self, step: int, left: Sequence[Left]) -> None:
+        for question in left:
+            self.run.append_skip(step, asdict(question))
+            self.display.warn(f"step {step}: question `{question.id}` is left out: {question.reason}")
 
     def _keep_steps_before(self, step: int) -> None:
         """A checkpoint of step - 1, which the failed `step` has left as it was."""
@@ -207,8 +225,8 @@ class _Session:
         if step - 1 > (step_of(saved) if saved else 0):
             self._save(step - 1)
 
-    def _epoch(self, step: int, order: PromptOrder) -> float:
-        return order.epoch(step - 1, self.config.run.prompts_per_step)
+    def _epoch(self, step: int, loader: StepLoader) -> float:
+        return loader.order.epoch(step - 1, self.config.run.prompts_per_step)
 
     def _save_if_due(self, step: int) -> None:
         settings = self.config.run
@@ -261,7 +279,7 @@ class _Session:
             self.display.note("No data.validation is set, so there is no evaluation.")
 
     def _warn_if_trivial(self, result: StepResult) -> None:
-        if not np.any(result.advantages):
+        if self.parts.method.distill is None and not np.any(result.advantages):
             self.display.warn(
                 f"step {result.step}: in every group all rollouts are right or all are wrong, so "
                 "nothing can be learnt from it; going on."

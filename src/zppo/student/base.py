@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from zppo.config import EvaluationConfig, RolloutConfig
+from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, Prompt, Response, UpdateStats
 
 #: Responses of some prompts, by the prompt's position in the request.
@@ -42,6 +43,14 @@ class Student(Protocol):
 
         `advantages` has shape (N,), one a rollout, groups in order. Raises `RunError` before the
         optimiser steps when a loss or gradient is not finite.
+        """
+        ...
+
+    async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
+        """Take one optimiser step towards the teacher's distributions on the groups' rollouts:
+        the per-token Jensen-Shannon divergence (method section 5), each group weighing the same.
+
+        Raises `RunError` before the optimiser steps when a loss or gradient is not finite.
         """
         ...
 

@@ -14,12 +14,14 @@ from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.errors import ModelError, RunError
 from zppo.student.adapt import checkpoint_layers, freeze_vision, with_adapters
 from zppo.student.base import RolloutChunk
+from zppo.student.distill import distill
 from zppo.student.inputs import PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.prefix import can_share_prompt
 from zppo.student.sampler import Sampling, sample_groups, seeded_generator
 from zppo.student.thread import ModelThread
 from zppo.student.trainer import PolicyTrainer
+from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, Prompt, Response, UpdateStats
 
 
@@ -129,6 +131,10 @@ class LocalStudent:
     ) -> UpdateStats:
         """See `Student.update`."""
         return await self._worker.run(self.trainer.update, groups, advantages, updates, seed)
+
+    async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
+        """See `Student.distill`."""
+        return await self._worker.run(distill, self.trainer, groups, teacher)
 
     # -- text ---------------------------------------------------------------------------------
 

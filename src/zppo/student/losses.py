@@ -1,17 +1,23 @@
-"""The policy loss of method section 3 and chunked log-probabilities.
+"""The policy loss of method section 3, and what is computed in chunks of tokens because a row of
+logits is as long as the vocabulary: log-probabilities, and the divergence of the distillation
+baselines.
 
 Shapes: B rows, T response tokens, N flattened tokens, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 MAX_LOG_RATIO = 20.0
+_LOWEST = torch.finfo(torch.float32).min
 
 
 def policy_loss(
@@ -94,16 +100,88 @@ def chunked_logprobs(
         logits = sampling_logits(head(h), temperature, banned)
         return logits.gather(-1, t[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
-    if hidden.shape[0] <= chunk_tokens or not torch.is_grad_enabled():
-        pieces = [
-            one_chunk(h, t)
-            for h, t in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-        ]
-    else:
-        pieces = [
-            checkpoint(one_chunk, h, t, use_reentrant=False)
-            for h, t in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-        ]
+    return _by_chunks(one_chunk, hidden, targets, chunk_tokens)
+
+
+def token_jsd(
+    student_hidden: Tensor,
+    student_head: Callable[[Tensor], Tensor],
+    teacher_hidden: Tensor,
+    teacher_head: Callable[[Tensor], Tensor],
+    temperature: float = 1.0,
+    banned: Sequence[int] = (),
+    chunk_tokens: int = 1_024,
+    beta: float = 0.5,
+) -> Tensor:
+    """Jensen-Shannon divergence of student and teacher at each token, in nats.
+
+    With teacher P, student Q and the mixture M = beta P + (1 - beta) Q it is
+    beta KL(P || M) + (1 - beta) KL(Q || M), GKD's generalised form; beta = 0.5 is the symmetric
+    one, at most log 2. Only the student gets a gradient. No (N, V) tensor of either model ever
+    exists for more than a chunk.
+
+    Args:
+        student_hidden, teacher_hidden: (N, H) and (N, H'), final hidden states at the same tokens.
+        student_head, teacher_head: the LM heads. They may differ in their number of rows, which
+            pads the one vocabulary: ids that not both have get probability zero.
+        temperature, banned: as in `chunked_logprobs`, for both models.
+        chunk_tokens: N is cut into chunks of this size; each is recomputed in the backward pass.
+        beta: the teacher's weight, strictly between 0 and 1.
+
+    Returns:
+        (N,) float32.
+    """
+
+    def one_chunk(s: Tensor, t: Tensor) -> Tensor:
+        ours = student_head(s)
+        with torch.no_grad():
+            theirs = teacher_head(t).to(ours.device)
+        shared = min(ours.shape[-1], theirs.shape[-1])
+        # Finite instead of -inf: the difference of two infinities is no number.
+        return _JensenShannon.apply(
+            *(
+                sampling_logits(x[..., :shared], temperature, banned).clamp(min=_LOWEST)
+                for x in (ours, theirs)
+            ),
+            beta,
+        )  # pyright: ignore[reportReturnType]
+
+    return _by_chunks(one_chunk, student_hidden, teacher_hidden.detach(), chunk_tokens)
+
+
+class _JensenShannon(torch.autograd.Function):
+    """(N, V) logits of student and teacher to (N,) divergences.
+
+    Its gradient in closed form, (1 - beta) Q (log(Q / M) - KL(Q || M)), keeps one tensor of the
+    logits' size for the backward pass, where autograd would keep six.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+        log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+        log_m = torch.logaddexp(log_q + math.log1p(-beta), log_p + math.log(beta))
+        q, excess = log_q.exp(), log_q - log_m
+        kl_q = (q * excess).sum(-1)
+        kl_p = (log_p.exp() * (log_p - log_m)).sum(-1)
+        ctx.save_for_backward((1.0 - beta) * q * (excess - kl_q[:, None]))
+        return beta * kl_p + (1.0 - beta) * kl_q
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (slope,) = ctx.saved_tensors
+        return gradients[0][:, None] * slope, None, None
+
+
+def _by_chunks(
+    function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, chunk_tokens: int
+) -> Tensor:
+    """`function` of the rows of `a` and `b`, (N, ...) each, a chunk at a time. Where there is
+    more than one, each is computed again in the backward pass instead of being kept."""
+    chunks = list(zip(a.split(chunk_tokens), b.split(chunk_tokens), strict=True))
+    if len(chunks) == 1 or not torch.is_grad_enabled():
+        return torch.cat([function(*chunk) for chunk in chunks])
+    pieces = [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]
     return torch.cat(pieces)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 

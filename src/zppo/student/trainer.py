@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,22 @@ from zppo.types import Group, Response, UpdateStats
 
 #: Prompts of a micro-batch by the position of their group.
 Encoded = dict[int, EncodedPrompt]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResponseRows:
+    """R right-padded responses of a micro-batch.
+
+    owner    (R,) index of each response's prompt
+    ids      (R, T) int64
+    lengths  (R,)
+    mask     (R, T), True for tokens
+    """
+
+    owner: Tensor
+    ids: Tensor
+    lengths: Tensor
+    mask: Tensor
 
 
 class PolicyTrainer:
@@ -55,7 +72,7 @@ class PolicyTrainer:
             learning = with_gradient(batch, advantages)
             if number == 0 and not learning:
                 self._measure_gap(totals, groups, batch[:1], responses)
-            for micro, encoded in self._micro_batches(groups, learning, tokens):
+            for micro, encoded in self.micro_batches(groups, learning, tokens):
                 logprobs, mask = self.logprobs(micro, encoded, responses)
                 rows = [i for piece in micro for i in piece.flat]
                 loss, stats = policy_loss(
@@ -84,7 +101,7 @@ class PolicyTrainer:
         self.optimizer.zero_grad()
         return UpdateStats(len(batches), _summary(totals, norms))
 
-    def _micro_batches(
+    def micro_batches(
         self, groups: Sequence[Group], pieces: Sequence[Piece], tokens: Sequence[int]
     ) -> Iterator[tuple[list[Piece], Encoded]]:
         """Micro-batches with their prompts, whose pixels exist for one micro-batch at a time."""
@@ -103,25 +120,34 @@ class PolicyTrainer:
         responses: Sequence[Response],
     ) -> tuple[Tensor, Tensor]:
         """(R, T) log-probs of the pieces' response tokens and their mask."""
-        device = self.device
-        prompts = self.encoder.collate([encoded[p.group] for p in pieces], device)
-        owner = torch.tensor([i for i, p in enumerate(pieces) for _ in p.rows], device=device)
-        flat = [i for p in pieces for i in p.flat]
-        lengths = torch.tensor([len(responses[i].token_ids) for i in flat], device=device)
-        mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-        ids = _pad([responses[i].token_ids for i in flat], mask)
-        hidden = response_hidden(
-            self.decoder, prompts, owner, ids, lengths, self.options.share_prompt
-        )
+        rows = self.rows(pieces, responses)
+        hidden = self.hidden(pieces, encoded, rows)
         values = chunked_logprobs(
-            hidden[mask],
-            ids[mask],
+            hidden[rows.mask],
+            rows.ids[rows.mask],
             self.head,
             self.config.rollout.temperature,
             self.encoder.placeholder_ids,
             self.options.logprob_chunk_tokens,
         )
-        return values.new_zeros(mask.shape).masked_scatter(mask, values), mask
+        return values.new_zeros(rows.mask.shape).masked_scatter(rows.mask, values), rows.mask
+
+    def rows(self, pieces: Sequence[Piece], responses: Sequence[Response]) -> ResponseRows:
+        """The pieces' responses as one batch."""
+        device = self.device
+        flat = [i for p in pieces for i in p.flat]
+        owner = torch.tensor([i for i, p in enumerate(pieces) for _ in p.rows], device=device)
+        lengths = torch.tensor([len(responses[i].token_ids) for i in flat], device=device)
+        mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+        ids = _pad([responses[i].token_ids for i in flat], mask)
+        return ResponseRows(owner, ids, lengths, mask)
+
+    def hidden(self, pieces: Sequence[Piece], encoded: Encoded, rows: ResponseRows) -> Tensor:
+        """(R, T, H) hidden states that predict each token of `rows`."""
+        prompts = self.encoder.collate([encoded[p.group] for p in pieces], self.device)
+        return response_hidden(
+            self.decoder, prompts, rows.owner, rows.ids, rows.lengths, self.options.share_prompt
+        )
 
     @torch.no_grad()
     def _measure_gap(
@@ -133,7 +159,7 @@ class PolicyTrainer:
     ) -> None:
         """The sampler/trainer gap of a step whose first mini-batch needs no forward pass."""
         tokens = [len(r.token_ids) for r in responses]
-        for micro, encoded in self._micro_batches(groups, pieces, tokens):
+        for micro, encoded in self.micro_batches(groups, pieces, tokens):
             logprobs, mask = self.logprobs(micro, encoded, responses)
             _add_gap(totals, logprobs, responses, [i for p in micro for i in p.flat], mask)
 
@@ -166,7 +192,7 @@ class PolicyTrainer:
                     )
                 )
             ]
-            for micro, encoded in self._micro_batches(groups, stale, tokens):
+            for micro, encoded in self.micro_batches(groups, stale, tokens):
                 logprobs, _ = self.logprobs(micro, encoded, responses)
                 for row, i in enumerate(i for piece in micro for i in piece.flat):
                     old[i] = logprobs[row, : tokens[i]].cpu().numpy()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from zppo.types import Question, TeacherFailure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zppo.student.inputs import EncodedPrompt
 
 Purpose = Literal["compress", "hint", "judge"]
 
@@ -22,6 +27,9 @@ class TeacherRequest:
     source_text: str  # the response to compress, to hint at, or to judge
     max_tokens: int = 512
     temperature: float = 0.0  # 0: greedy; a task that is asked again is sampled
+    #: The JSON schema the reply should follow. A wish: not every server can make a model keep to
+    #: it, so whoever sets it checks the reply all the same.
+    schema: Mapping[str, Any] | None = None
 
 
 class Teacher(Protocol):
@@ -60,6 +68,28 @@ class HasTurns(Protocol):
 
     @property
     def turns(self) -> Sequence[Teacher]: ...
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """A teacher in this process whose distributions over the next token can be read: what the
+    distillation baselines compare the student with. Shapes as in `zppo.student.prefix`."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids it has embeddings for."""
+        ...
+
+    def hidden(
+        self, prompts: Sequence[EncodedPrompt], rows: Tensor, responses: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """(R, T, H) hidden states that predict each token of right-padded `responses` (R, T) to
+        the prompts of `rows` (R,), which hold `lengths` (R,) tokens. Without gradient."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, V) logits of (N, H) hidden states."""
+        ...
 
 
 @runtime_checkable

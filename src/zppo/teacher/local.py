@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from zppo.config import Config, LocalTeacherConfig
-from zppo.student.inputs import PromptEncoder, with_pixel_limits
+from zppo.student.inputs import EncodedPrompt, PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
+from zppo.student.prefix import can_share_prompt, response_hidden
 from zppo.student.sampler import Sampling, sample_groups, seeded_generator
 from zppo.student.thread import ModelThread
 from zppo.teacher.base import TeacherRequest
@@ -66,6 +70,32 @@ class LocalTeacher:
             max_tokens=max(r.max_tokens for r in requests),
         )
         return [texts[0] for texts in await self._worker.run(self._answer, asked, 1, rule, seed)]
+
+    # -- what distillation reads; called by the student's thread, while no answer is asked for -----
+
+    @property
+    def vocabulary_size(self) -> int:
+        """See `ReadsTokens.vocabulary_size`."""
+        return self.loaded.model.get_input_embeddings().num_embeddings
+
+    @torch.no_grad()
+    def hidden(
+        self, prompts: Sequence[EncodedPrompt], rows: Tensor, responses: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """See `ReadsTokens.hidden`. Pictures go through this model's own vision tower."""
+        device = self.loaded.device
+        return response_hidden(
+            self.loaded.model.base_model,
+            self.encoder.collate(prompts, device),
+            rows.to(device),
+            responses.to(device),
+            lengths.to(device),
+            can_share_prompt(self.loaded.model.config),
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `ReadsTokens.logits`."""
+        return self.loaded.model.get_output_embeddings()(hidden)
 
     def _answer(
         self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: Sequence[int]
