@@ -4,6 +4,7 @@
     templates/                      the prompt templates in use, as they were when the run started
     metrics.jsonl                   one line a step
     evaluations.jsonl               one line an evaluation, the first one before step 1
+    skipped.jsonl                   one line a question that could not be read when its step came
     rollouts/step-000001.jsonl.gz   every prompt, candidate, response, reward (`records.py`)
     evaluations/step-000000.jsonl.gz
     accuracies/step-000000.jsonl    an evaluation's accuracy by question, for paired comparisons
@@ -37,7 +38,7 @@ from zppo.runs.media import MediaStore
 from zppo.runs.records import group_lines, step_lines
 from zppo.types import Group, StepResult
 
-CONFIG = "config.yaml"
+CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -131,11 +132,15 @@ class RunDirectory:
 
     def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`."""
-        self._append("metrics.jsonl", {"step": step, **metrics})
+        self._append(METRICS, {"step": step, **metrics})
 
     def append_evaluation(self, step: int, row: Mapping[str, Any]) -> None:
         """One line of `evaluations.jsonl`."""
         self._append("evaluations.jsonl", {"step": step, **row})
+
+    def append_skip(self, step: int, row: Mapping[str, Any]) -> None:
+        """One line of `skipped.jsonl`: a question left out of a step, and why."""
+        self._append("skipped.jsonl", {"step": step, **row})
 
     def write_templates(self, sources: Mapping[str, str]) -> None:
         """Keep the prompts of the run, so that a resumed one asks with the same words."""
@@ -184,7 +189,7 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of `metrics.jsonl`."""
-        return _read_lines(self.root / "metrics.jsonl")
+        return _read_lines(self.root / METRICS)
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Every whole line of `evaluations.jsonl`."""
@@ -194,7 +199,7 @@ class RunDirectory:
 
     def truncate_after(self, step: int) -> None:
         """Forget everything later than `step`, and what killed writes left."""
-        for name in ("metrics.jsonl", "evaluations.jsonl"):
+        for name in (METRICS, "evaluations.jsonl", "skipped.jsonl"):
             path = self.root / name
             if path.exists():
                 kept = [row for row in _read_lines(path) if row["step"] <= step]

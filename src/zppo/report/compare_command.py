@@ -1,0 +1,79 @@
+"""What `zppo compare` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from zppo.errors import RunError
+from zppo.report.compare import Comparison, Unit
+from zppo.report.compare_paper import compare_paper
+from zppo.report.compare_runs import compare_runs
+from zppo.report.compare_tables import comparison_data, comparison_tables
+from zppo.report.paper import SCALES
+from zppo.report.tables import markdown, terminal
+from zppo.report.tables_latex import latex
+from zppo.runs.sweep import read_manifest
+
+Format = Literal["table", "markdown", "latex", "json"]
+
+
+def compare(
+    runs: Sequence[Path],
+    *,
+    paper: bool,
+    scales: Sequence[str],
+    baseline: str | None,
+    step: int | None,
+    unit: Unit,
+    anyway: bool,
+    format: Format,
+) -> None:
+    """Compare runs, or with `paper` the paper's figures at `scales`. Raises a `ZppoError`."""
+    if paper == bool(runs):
+        raise RunError("Name the runs to compare, or --paper for the paper's own figures.")
+    if paper:
+        comparisons = [compare_paper(scale, baseline) for scale in scales or SCALES]
+    else:
+        comparisons = [
+            compare_runs(spread_out(runs), baseline=baseline, step=step, unit=unit, anyway=anyway)
+        ]
+    show(comparisons, format)
+
+
+def spread_out(paths: Sequence[Path]) -> list[Path]:
+    """Runs as they are, the folder of a sweep as the runs in it."""
+    found: list[Path] = []
+    for path in paths:
+        rows = read_manifest(path)
+        found += [path / row["name"] for row in rows] if rows else [path]
+    return found
+
+
+def show(comparisons: Sequence[Comparison], format: Format, console: Console | None = None) -> None:
+    """Print comparisons one after the other; notes before the tables they are about."""
+    console = console or Console(highlight=False, emoji=False)
+    if format == "json":
+        _print(console, json.dumps([comparison_data(c) for c in comparisons], indent=1))
+        return
+    for comparison in comparisons:
+        for note in comparison.notes:
+            if format == "table":
+                console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+            else:
+                _print(console, {"markdown": f"> {note}\n", "latex": f"% {note}"}[format])
+        for table in comparison_tables(comparison):
+            if format == "table":
+                console.print(terminal(table))
+            else:
+                _print(console, {"markdown": markdown, "latex": latex}[format](table))
+
+
+def _print(console: Console, text: str) -> None:
+    """As it is: not wrapped, not read as markup."""
+    console.print(text, soft_wrap=True, markup=False)
