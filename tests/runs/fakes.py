@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from zppo.algorithm.methods import METHODS
 from zppo.algorithm.prompts import Templates
@@ -22,6 +24,12 @@ from zppo.teacher.base import TeacherRequest
 from zppo.types import Group, Media, Prompt, Question, Response, UpdateStats
 
 
+def _png(grey: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (2, 2), grey).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def questions(n: int, prefix: str = "q") -> list[Question]:
     """Half of them with an image given as bytes, in two families."""
     return [
@@ -29,7 +37,7 @@ def questions(n: int, prefix: str = "q") -> list[Question]:
             id=f"{prefix}{i}",
             text=f"What is {i} + {i}?",
             answer=str(2 * i),
-            media=(Media("image", (b"image %d" % i,)),) if i % 2 else (),
+            media=(Media("image", (_png(i),)),) if i % 2 else (),
             source="image/sums" if i % 2 else "text/sums",
         )
         for i in range(n)

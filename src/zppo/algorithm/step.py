@@ -16,13 +16,14 @@ import numpy as np
 
 from zppo.algorithm.advantage import two_step_advantages
 from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.gate import NcqGate
 from zppo.algorithm.lessons import inject, lessons
 from zppo.algorithm.methods import Method
 from zppo.algorithm.metrics import step_metrics
 from zppo.algorithm.prompts import Templates
 from zppo.algorithm.reformulate import reformulate
 from zppo.algorithm.tasks import task_group
-from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
+from zppo.algorithm.zone import has_signal, is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.errors import TeacherError
 from zppo.rewards import Grader
@@ -40,6 +41,7 @@ from zppo.types import (
     Rollout,
     StepResult,
     TeacherRollout,
+    UpdateStats,
 )
 
 #: Called as (phase, done, total) while a step runs.
@@ -72,18 +74,22 @@ async def training_step(
     parts: StepParts,
     progress: Progress = no_progress,
     usable: Callable[[Question], bool] = lambda question: True,
+    gate: NcqGate | None = None,
 ) -> StepResult:
-    """Run Algorithm 1 once on X_new = `new`; changes the student and the buffer. A replayed
-    question that is not `usable` just now (its image has gone) stays in the buffer, unasked.
+    """Run Algorithm 1 once on X_new = `new`; changes the student, the buffer and the NCQ gate. A
+    replayed question that is not `usable` just now (its image has gone) stays in the buffer,
+    unasked.
 
     Raises `RunError` when a loss or gradient is not finite, and `TeacherError` when more of the
     teacher's calls failed than `run.max_teacher_failure_share` allows, both before the optimiser
     moves. Below that share a step goes on without what the teacher did not give.
     """
-    config, method, student = parts.config.algorithm, parts.method, parts.student
+    config, student = parts.config.algorithm, parts.student
     seed, teacher = parts.config.seed, parts.teacher
+    gate = gate or NcqGate(config.ncq_gate)
+    method = gate.applied_to(parts.method)
     ledger = Ledger(teacher) if teacher else None
-    parts = replace(parts, teacher=ledger)
+    parts = replace(parts, method=method, teacher=ledger)
     timers = _Timers()
 
     # 1. Plain rollouts on X = X_new + X_replay, and 2. teacher rollouts on the hard ones, which
@@ -120,17 +126,15 @@ async def training_step(
     if method.inject:
         plain = [inject(g, teacher_rollouts, step, parts) for g in plain]
     groups = [*plain, *reformulated]
-    advantages = _advantages(groups, parts)
     progress("update", 0, 1)
     with timers("update"):
         await student.release()
         if method.distill:
             learnt = plain if method.distill == "on" else lessons(plain, teacher_rollouts, parts)
+            advantages = np.zeros(sum(len(g.rollouts) for g in groups))
             stats = await student.distill(learnt, _reader(teacher))
         else:
-            stats = await student.update(
-                groups, advantages, parts.config.optimizer.updates_per_step, (seed, step, _UPDATE)
-            )
+            advantages, stats = await _update(groups, (seed, step, _UPDATE), parts)
         await student.publish()
     progress("update", 1, 1)
 
@@ -143,7 +147,7 @@ async def training_step(
     metrics = step_metrics(
         groups, advantages, teacher_rollouts, built, chosen, stats, buffer, changes
     )
-    metrics |= drain_metrics(parts.grader)
+    metrics |= gate.update(chosen, reformulated) | drain_metrics(parts.grader)
     return StepResult(
         step,
         tuple(groups),
@@ -301,14 +305,28 @@ async def _reformulate_up_to(
 # -- step 6 -------------------------------------------------------------------------------------
 
 
-def _advantages(groups: Sequence[Group], parts: StepParts) -> np.ndarray:
-    if parts.method.distill:
-        return np.zeros(sum(len(g.rollouts) for g in groups))
-    return two_step_advantages(
-        [r.reward for g in groups for r in g.rollouts],
-        [i for i, g in enumerate(groups) for _ in g.rollouts],
-        normalize=parts.config.algorithm.normalize,
+async def _update(
+    groups: Sequence[Group], seed: Sequence[int], parts: StepParts
+) -> tuple[np.ndarray, UpdateStats]:
+    """Advantages of all rollouts, and the I updates with them."""
+    config = parts.config.algorithm
+    used = has_signal(groups) if config.drop_trivial_questions else np.ones(len(groups), bool)
+    learnt = [g for g, use in zip(groups, used, strict=True) if use]
+    rows = np.repeat(used, [len(g.rollouts) for g in groups])
+    advantages = np.zeros(len(rows))
+    advantages[rows] = two_step_advantages(
+        [r.reward for g in learnt for r in g.rollouts],
+        [i for i, g in enumerate(learnt) for _ in g.rollouts],
+        normalize=config.normalize,
     )
+    stats = UpdateStats(0, {})
+    # Fewer rollouts than updates may be left, down to none.
+    if updates := min(parts.config.optimizer.updates_per_step, int(rows.sum())):
+        stats = await parts.student.update(learnt, advantages[rows], updates, seed)
+    if config.drop_trivial_questions:
+        dropped = {"dropped_groups": len(groups) - len(learnt)}
+        stats = replace(stats, metrics={**stats.metrics, **dropped})
+    return advantages, stats
 
 
 def _reader(teacher: Teacher | None) -> ReadsTokens:

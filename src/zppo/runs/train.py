@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from zppo.algorithm.buffer import PromptReplayBuffer
+from zppo.algorithm.gate import NcqGate
 from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import Left, StepLoader
@@ -124,6 +125,7 @@ class _Session:
         self.buffer = PromptReplayBuffer(
             config.algorithm.buffer_capacity, config.algorithm.hard_threshold
         )
+        self.gate = NcqGate(config.algorithm.ncq_gate)
         self.data_hash = questions_hash(parts.data.train)
         self.display = Display(config.run.steps, quiet=quiet)
         self.stop = StopRequest(self._on_stop)
@@ -132,7 +134,7 @@ class _Session:
         """Become the session that wrote `checkpoint`."""
         for warning in check_resumable(checkpoint, self.config, self.data_hash):
             self.display.warn(warning)
-        load_checkpoint(checkpoint, self.run, self.parts.student, self.buffer)
+        load_checkpoint(checkpoint, self.run, self.parts.student, self.buffer, self.gate)
         self.display.note(f"Going on after step {self.start}.")
 
     def run_to_end(self) -> RunResult:
@@ -198,7 +200,13 @@ class _Session:
 
         try:
             result = await training_step(
-                step, found.questions, self.buffer, self.parts, self.display.phase, usable
+                step,
+                found.questions,
+                self.buffer,
+                self.parts,
+                self.display.phase,
+                usable,
+                self.gate,
             )
         except TeacherError as error:
             self._keep_steps_before(step)
@@ -217,7 +225,9 @@ class _Session:
     def _record_left(self, step: int, left: Sequence[Left]) -> None:
         for question in left:
             self.run.append_skip(step, asdict(question))
-            self.display.warn(f"step {step}: question `{question.id}` is left out: {question.reason}")
+            self.display.warn(
+                f"step {step}: question `{question.id}` is left out: {question.reason}"
+            )
 
     def _keep_steps_before(self, step: int) -> None:
         """A checkpoint of step - 1, which the failed `step` has left as it was."""
@@ -237,7 +247,7 @@ class _Session:
     def _save(self, step: int) -> None:
         self.display.phase("save", 0, 1)
         save_checkpoint(
-            self.run, step, self.parts.student, self.buffer, self.config, self.data_hash
+            self.run, step, self.parts.student, self.buffer, self.config, self.data_hash, self.gate
         )
 
     async def _evaluate_if_due(self, step: int, trackers: Trackers) -> None:
