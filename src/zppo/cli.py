@@ -162,6 +162,30 @@ def report(
 
 
 @app.command()
+def show(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="A run, or a log of one (.jsonl.gz).")
+    ],
+    step: Annotated[str | None, typer.Option(help="A step, or a range such as 5-9.")] = None,
+    kind: Annotated[str | None, typer.Option(help="plain, bcq, ncq, hint or prefix.")] = None,
+    reward: Annotated[int | None, typer.Option(min=0, max=1, help="0 or 1.")] = None,
+    question: Annotated[str | None, typer.Option(metavar="ID", help="One question.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="TEXT", help="In all texts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions (5; in a page 200).")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Whole prompts and responses.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page.")] = None,
+    max_mb: Annotated[float, typer.Option(min=0.1, help="Size of the page.")] = 20.0,
+) -> None:
+    """Questions, prompts, candidates and rollouts, of the last step unless you say otherwise."""
+    from zppo.report.selection import Filter
+    from zppo.report.show import parse_steps
+    from zppo.report.show import show as browse
+
+    wanted = Filter(parse_steps(step), kind, reward, question, search)
+    browse(run, wanted, limit=limit, full=full, html=html, max_mb=max_mb)
+
+
+@app.command()
 def audit(
     runs: RunArgs,
     window: Annotated[int | None, typer.Option(min=1, help="Steps a row over training.")] = None,
