@@ -271,6 +271,43 @@ def sweep(
         raise typer.Exit(code)
 
 
+@app.command(epilog=_recipes())
+def cost(
+    config: ConfigArgs = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Against the paper's table.")] = False,
+    methods: Annotated[str, typer.Option(help="For instance zppo,grpo+replay.")] = "",
+    student_params: Annotated[str | None, typer.Option(help="For instance 2B.")] = None,
+    teacher_params: Annotated[str | None, typer.Option(help="For instance 27B.")] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="hard_share, response_tokens, ...; repeatable."),
+    ] = None,
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="For hours: student_devices, flops, ..."),
+    ] = None,
+    gpu_memory: Annotated[float | None, typer.Option(min=0.1, help="GB of one GPU.")] = None,
+    format: Annotated[Literal["table", "markdown", "latex", "json"], typer.Option()] = "table",
+) -> None:
+    """FLOPs, hours and memory of a run, before it is started."""
+    settings = None if paper else _load(config)
+    from zppo.report import cost_command
+
+    if settings is None:
+        cost_command.paper_cost(format)
+        return
+    cost_command.cost(
+        settings,
+        methods=_split(methods),
+        student_params=student_params,
+        teacher_params=teacher_params,
+        assume=assume or [],
+        hardware=hardware or [],
+        gpu_memory=gpu_memory,
+        format=format,
+    )
+
+
 @app.command()
 def version() -> None:
     """The versions at work."""

@@ -16,7 +16,7 @@ from zppo.report.compare_paper import compare_paper
 from zppo.report.compare_runs import compare_runs
 from zppo.report.compare_tables import comparison_data, comparison_tables
 from zppo.report.paper import SCALES
-from zppo.report.tables import markdown, terminal
+from zppo.report.tables import Table, markdown, terminal
 from zppo.report.tables_latex import latex
 from zppo.runs.sweep import read_manifest
 
@@ -68,10 +68,15 @@ def show(comparisons: Sequence[Comparison], format: Format, console: Console | N
             else:
                 _print(console, {"markdown": f"> {note}\n", "latex": f"% {note}"}[format])
         for table in comparison_tables(comparison):
-            if format == "table":
-                console.print(terminal(table))
-            else:
-                _print(console, {"markdown": markdown, "latex": latex}[format](table))
+            show_table(table, format, console)
+
+
+def show_table(table: Table, format: Format, console: Console) -> None:
+    """Print one table as text."""
+    if format == "table":
+        console.print(terminal(table))
+    else:
+        _print(console, latex(table) if format == "latex" else markdown(table))
 
 
 def _print(console: Console, text: str) -> None:
