@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3_5ForCausalLM
 
 from zppo.config import Config, load_config
 from zppo.lab import models
+from zppo.student.attention import share_attention
 from zppo.student.loading import LoadedModel
 from zppo.student.local import LocalStudent
 from zppo.types import GroupKind, Media, Prompt, Question
@@ -59,6 +60,7 @@ def loaded(kind: Kind, seed: int = 0, dtype: torch.dtype = torch.float32) -> Loa
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2 and "conv1d" not in name:
                 parameter.mul_(4.0)
+    share_attention(model.config)
     return LoadedModel(model.to(dtype).eval(), tokenizer(), processor, torch.device("cpu"))
 
 

@@ -17,7 +17,7 @@ from transformers import (
 from tests import tiny
 from zppo.config import RolloutConfig
 from zppo.student.batching import Piece
-from zppo.student.sampler import Sampling, _SeenTokens, sample_groups, truncate
+from zppo.student.sampler import Sampling, _pick, _SeenTokens, sample_groups, truncate
 
 
 def roll(student, prompts, n, seed=(0,), sampling=None):
@@ -35,7 +35,7 @@ def roll(student, prompts, n, seed=(0,), sampling=None):
 def test_logprobs_equal_a_forward_pass_over_plain_rows(kind):
     student = tiny.student(kind, "student.share_prompt=false")
     prompts = tiny.prompts(kind)
-    groups = roll(student, prompts, 4)
+    groups = roll(student, prompts, 4, (20,))
     encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
     pieces = [Piece(g, (0, 1, 2, 3), 4 * g) for g in range(len(prompts))]
     responses = [r for group in groups for r in group]
@@ -215,3 +215,19 @@ def test_sampling_override_is_used():
         for g in roll(student, tiny.prompts("llama"), 2, (0,), short)
         for r in g
     )
+
+
+def test_rare_tokens_and_banned_ones_in_a_large_vocabulary():
+    """Frequencies over many blocks of the vocabulary follow the softmax; -inf is never drawn."""
+    logits = torch.randn(1, 3_000, generator=torch.Generator().manual_seed(1)) * 2
+    logits[0, ::3] = float("-inf")
+    n = 60_000
+    token, total = _pick(logits.expand(n, -1), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(total[0], logits.logsumexp(-1)[0])
+    probs = logits.softmax(-1)[0].double()
+    counts = torch.bincount(token, minlength=3_000).double()
+    assert counts[::3].sum() == 0
+    # Pearson's statistic over bins of ten tokens: mean = degrees of freedom, sd = sqrt(2 df).
+    seen, expected = (x.view(-1, 10).sum(-1) for x in (counts, probs * n))
+    statistic = float(((seen - expected) ** 2 / expected).sum())
+    assert abs(statistic - 299) < 5 * np.sqrt(2 * 299)

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from zppo.errors import ModelError
+from zppo.student.attention import can_share_attention, share_attention
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,8 @@ def load_model(
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     _settle_padding(model, tokenizer)
+    if can_share_attention(net.config):
+        share_attention(net.config)
     loaded = LoadedModel(net.to(target).eval(), tokenizer, image_processor, target)
     if not loaded.stop_ids:
         raise ModelError(

@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from zppo.config import EvaluationConfig, RolloutConfig
+from zppo.student.decoding import branch
 from zppo.student.inputs import PromptBatch
 from zppo.student.losses import sampling_logits
 
 # Removing finished rows copies the cache once; below this share of live rows it has paid off.
 COMPACT_BELOW = 0.8
+# Tokens between two questions to a GPU whether rows have finished.
+CHECK_EVERY = 8
+# Entries of the vocabulary whose probabilities are summed before one of them is drawn.
+BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,11 @@ class Sampling:
             max_tokens=config.max_response_tokens,
             **extra,
         )
+
+    @property
+    def truncates(self) -> bool:
+        """Whether tokens are cut away before one is drawn."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,49 +93,44 @@ def sample_groups(
     B = len(prompts.ids)
     cache: Any = DynamicCache(config=model.config)
     out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
-    rows = torch.arange(B, device=device).repeat_interleave(n)
-    cache.reorder_cache(rows)
-    hidden = out.last_hidden_state[:, -1].index_select(0, rows)
-    mask = prompts.mask.index_select(0, rows)
+    owner = torch.arange(B, device=device).repeat_interleave(n)
+    hidden = out.last_hidden_state[:, -1].index_select(0, owner)
 
     limit = sampling.max_tokens
+    rows = branch(model, cache, prompts.mask, owner, limit)
     tokens_NT = torch.zeros(B * n, limit, dtype=torch.long, device=device)
     logprobs_NT = torch.zeros(B * n, limit, device=device)
     lengths = torch.full((B * n,), limit, device=device)
     finished = torch.zeros(B * n, dtype=torch.bool, device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     live = torch.arange(B * n, device=device)  # which response each batch row is
-    done = torch.zeros(B * n, dtype=torch.bool, device=device)  # rows that are only carried along
     seen = _SeenTokens(sampling, B * n)
+    # Asking how many rows are alive makes a GPU wait, so there it is asked now and then.
+    patience = 1 if device.type == "cpu" else CHECK_EVERY
 
     for step in range(limit):
-        logits = sampling_logits(head(hidden), sampling.temperature or 1.0, banned)
-        logprobs = logits.log_softmax(-1)
-        token = _draw(seen.penalise(logits), sampling, generator)
+        token, logprob = _draw(head(hidden), sampling, banned, seen, generator)
         seen.add(token)
-        now = live[~done]
-        tokens_NT[now, step] = token[~done]
-        logprobs_NT[now, step] = logprobs.gather(-1, token[:, None]).squeeze(-1)[~done]
-        stopped = torch.isin(token, stops) & ~done
-        lengths[live[stopped]] = step + 1
-        finished[live[stopped]] = True
-        done |= stopped
-        alive = len(done) - int(done.sum())
-        if alive == 0 or step == limit - 1 or abandoned():
+        # A row that has stopped may still be carried along; what it says is cut off at the end.
+        tokens_NT[live, step], logprobs_NT[live, step] = token, logprob
+        stopped = torch.isin(token, stops) & ~finished[live]
+        lengths[live] = torch.where(stopped, step + 1, lengths[live])
+        finished[live] |= stopped
+        if step == limit - 1 or abandoned():
             break
-        if alive < COMPACT_BELOW * len(done):
-            keep = (~done).nonzero().squeeze(-1)
-            cache.reorder_cache(keep)
-            live, rows, mask, token = (x.index_select(0, keep) for x in (live, rows, mask, token))
-            seen.keep(keep)
-            done = torch.zeros(len(keep), dtype=torch.bool, device=device)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        if (step + 1) % patience == 0:
+            going = (~finished[live]).nonzero().squeeze(-1)
+            if len(going) == 0:
+                break
+            if len(going) < COMPACT_BELOW * len(live):
+                rows.keep(going)
+                seen.keep(going)
+                live, owner, token = (x.index_select(0, going) for x in (live, owner, token))
         hidden = model(
             input_ids=token[:, None],
-            attention_mask=mask,
-            position_ids=prompts.next_positions(rows, torch.tensor([step], device=device)),
-            past_key_values=cache,
+            position_ids=prompts.next_positions(owner, torch.tensor([step], device=device)),
             use_cache=True,
+            **rows.inputs(),
         ).last_hidden_state[:, -1]
 
     return _split(tokens_NT, logprobs_NT, lengths, finished, n)
@@ -136,11 +142,53 @@ def seeded_generator(seed: Sequence[int], device: torch.device) -> torch.Generat
     return torch.Generator(device=device).manual_seed(int(state))
 
 
-def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+def _draw(
+    logits: Tensor,
+    sampling: Sampling,
+    banned: Sequence[int],
+    seen: _SeenTokens,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head."""
+    logits = sampling_logits(logits, sampling.temperature or 1.0, banned)
     if sampling.temperature == 0.0:
-        return logits.argmax(-1)
-    probs = truncate(logits, sampling).softmax(-1)
-    return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
+        token = seen.penalise(logits).argmax(-1)
+        return token, _logprob(logits, token, logits.logsumexp(-1))
+    if seen.active or sampling.truncates:
+        token, _ = _pick(truncate(seen.penalise(logits), sampling), generator)
+        return token, _logprob(logits, token, logits.logsumexp(-1))
+    token, total = _pick(logits, generator)
+    return token, _logprob(logits, token, total)
+
+
+def _logprob(logits: Tensor, token: Tensor, total: Tensor) -> Tensor:
+    return logits.gather(-1, token[:, None]).squeeze(-1) - total
+
+
+def _pick(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A draw from softmax(logits) a row, and the log of the softmax's denominator; both (N,).
+
+    Inverts the cumulative distribution, first over blocks of the vocabulary and then within the
+    block: two passes over (N, V) less than softmax and torch.multinomial, which also draws a
+    random number for each of the N * V entries. The two stages and double precision keep the
+    probability of rare tokens.
+    """
+    N, V = logits.shape
+    top = logits.amax(-1, keepdim=True)
+    weights = F.pad((logits - top).exp_(), (0, -V % BLOCK)).view(N, -1, BLOCK)
+    blocks = weights.sum(-1).double().cumsum(-1)
+    total = blocks[:, -1:]
+    point = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
+    point = torch.minimum(point * total, total.nextafter(torch.zeros_like(total)))
+    # right=True: the first entry whose sum lies above the point, so never one of weight zero.
+    block = torch.searchsorted(blocks, point, right=True)
+    before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    inside = weights.gather(1, block[..., None].expand(N, 1, BLOCK))[:, 0].double().cumsum(-1)
+    # Rounding can leave a block's own sum at or below the point: then its last entry with weight.
+    last = inside[:, -1:]
+    rest = torch.minimum(point - before, last.nextafter(torch.zeros_like(last)))
+    token = block * BLOCK + torch.searchsorted(inside, rest, right=True)
+    return token.squeeze(-1), (total.log() + top).squeeze(-1).float()
 
 
 def truncate(logits: Tensor, sampling: Sampling) -> Tensor:

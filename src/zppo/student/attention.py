@@ -1,0 +1,172 @@
+"""Attention of a prompt's G responses to keys and values that exist once a prompt.
+
+The queries of all responses to a prompt meet its keys in one batched product, each response's own
+keys in another, and one softmax runs over both ("cascade" or "bifurcated" attention). Nothing is
+approximated: it is the softmax over `[prompt | response]`, in another order of summation.
+
+transformers looks its attention up by name (`config._attn_implementation`) and passes on whatever
+the cache returned for keys. Here the cache returns a `Branches`, which says all there is to know; a
+plain tensor is attended to as always. A model whose layers did anything else with keys would fail
+at once, and `can_share_attention` names the model types for which tests show that they do not.
+
+Shapes: B prompts, W most responses a prompt, R rows of responses, K key heads, Q query heads a
+key head, P prompt columns, T response columns, D head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from zppo.errors import ModelError
+
+NAME = "zppo_shared_prompt"
+
+#: Types of the text part whose attention passes keys straight from the cache to the interface.
+MODEL_TYPES = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen2_vl_text"}
+    | {"qwen3_5_text", "qwen3_vl_text", "smollm3"}
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Which response of which prompt each row is: row r has place `slots[r]` in a grid of B
+    prompts by `width` responses. `slots` is None where row r has place r."""
+
+    prompts: int
+    width: int
+    slots: Tensor | None = None
+
+    @classmethod
+    def of(cls, owner: Tensor, prompts: int) -> Layout:
+        """From each row's prompt (R,), rows of one prompt adjacent."""
+        count = torch.bincount(owner, minlength=prompts)
+        width = int(count.max())
+        if len(owner) == prompts * width:
+            return cls(prompts, width)
+        first = count.cumsum(0) - count
+        place = torch.arange(len(owner), device=owner.device) - first[owner]
+        return cls(prompts, width, owner * width + place)
+
+    def by_prompt(self, rows: Tensor) -> Tensor:
+        """(R, K, X, D) to (B, K, W * X, D); places without a row are zero."""
+        _, K, X, D = rows.shape
+        if self.slots is not None:
+            grid = rows.new_zeros(self.prompts * self.width, K, X, D)
+            rows = grid.index_copy_(0, self.slots, rows)
+        grid = rows.view(self.prompts, self.width, K, X, D).transpose(1, 2)
+        return grid.reshape(self.prompts, K, self.width * X, D)
+
+    def by_row(self, grid: Tensor) -> Tensor:
+        """(B, K, W * X, D) back to (R, K, X, D)."""
+        B, K, WX, D = grid.shape
+        rows = grid.view(B, K, self.width, WX // self.width, D).transpose(1, 2)
+        rows = rows.reshape(B * self.width, K, WX // self.width, D)
+        return rows if self.slots is None else rows.index_select(0, self.slots)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branches:
+    """What a layer's responses attend to.
+
+    prompt_keys, prompt_values   (B, K, P, D)
+    bias                         (B, 1, 1, P), -inf at left padding; None without padding
+    keys, values                 (R, K, T, D), the responses' own
+    """
+
+    prompt_keys: Tensor
+    prompt_values: Tensor
+    bias: Tensor | None
+    keys: Tensor
+    values: Tensor
+    layout: Layout
+
+
+def can_share_attention(config: Any) -> bool:
+    """Whether the responses of this model may attend to a prompt that exists once."""
+    return config.get_text_config().model_type in MODEL_TYPES
+
+
+def share_attention(config: Any) -> None:
+    """Make a model of this config understand `Branches`; it attends to tensors as before."""
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    config.get_text_config()._attn_implementation = NAME
+
+
+def shares_attention(config: Any) -> bool:
+    """Whether `share_attention` was called for this config."""
+    return config.get_text_config()._attn_implementation == NAME
+
+
+def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The `bias` of left-padded prompts from their mask (B, P)."""
+    if bool(mask.all()):
+        return None
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor | Branches,
+    value: Any,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: `query` (R, K * Q, T, D) to (R, T, K * Q, D)."""
+    if not isinstance(key, Branches):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+    for name in ("softcap", "s_aux", "sliding_window", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise ModelError(
+                f"The attention of {type(module).__name__} uses `{name}`, which prompt sharing "
+                "does not know; set student.share_prompt=false."
+            )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.shape[2] == 1 and not torch.is_grad_enabled():
+        out = _next_token(query, key, scale)
+    else:
+        raise NotImplementedError
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _next_token(query: Tensor, past: Branches, scale: float) -> Tensor:
+    """(R, K * Q, 1, D): one query a row attends to the prompt and to all own keys."""
+    R, heads, _, D = query.shape
+    K = past.keys.shape[1]
+    rows = (query * scale).view(R, K, heads // K, D)
+    out_p, sum_p, top_p = _partial(
+        past.layout.by_prompt(rows), past.prompt_keys, past.prompt_values, past.bias
+    )
+    out_p, sum_p, top_p = (past.layout.by_row(x) for x in (out_p, sum_p, top_p))
+    out_r, sum_r, top_r = _partial(rows, past.keys, past.values, None)
+    top = torch.maximum(top_p, top_r)
+    weight_p, weight_r = (top_p - top).exp_(), (top_r - top).exp_()
+    total = sum_p * weight_p + sum_r * weight_r
+    out = out_p * (weight_p / total) + out_r * (weight_r / total)
+    return out.to(query.dtype).reshape(R, heads, 1, D)
+
+
+def _partial(
+    query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax attention before its division: (sum of e^(s - top) v, sum of e^(s - top), top)."""
+    scores = (query @ keys.transpose(-1, -2)).float()
+    if bias is not None:
+        scores += bias
+    top = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(top).exp_()
+    return (weights.to(values.dtype) @ values).float(), weights.sum(-1, keepdim=True), top
