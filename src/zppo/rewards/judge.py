@@ -12,8 +12,9 @@ import hashlib
 import logging
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from zppo.algorithm.blocks import parse_verdict
 from zppo.algorithm.prompts import Templates
@@ -28,6 +29,13 @@ _CACHE_ENTRIES = 100_000
 _MAX_RESPONSE_CHARS = 32_000  # the end of it, where the answer is
 _ENOUGH_CALLS = 20  # before a share of failed calls says anything
 
+#: What the reply has to be. Where a server makes the model keep to it, small models can judge too.
+VERDICT_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"verdict": {"type": "string", "enum": ["correct", "wrong"]}},
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
 #: Verdict by status of a reply. A malformed one is wrong; a failed call has no reply.
 _VERDICTS = {"correct": (True, RolloutStatus.GRADED), "wrong": (False, RolloutStatus.GRADED)}
 _MALFORMED = (False, RolloutStatus.JUDGE_MALFORMED)
@@ -39,12 +47,14 @@ Verdict = tuple[bool, RolloutStatus]
 class JudgeOptions:
     """`short`: also ask about short answers the rule refuses. `check_share` of the answers that
     the rule decides are judged too, to see how often the two disagree; the rule's verdict stays.
+    `schema`: ask for a reply that keeps to `VERDICT_SCHEMA`; it is read as strictly either way.
     """
 
     max_tokens: int = 512
     short: bool = False
     check_share: float = 0.02
     max_failure_share: float = 0.5
+    schema: bool = True
 
 
 class JudgeGrader:
@@ -128,6 +138,7 @@ class JudgeGrader:
             source_text=text,
             max_tokens=self._options.max_tokens,
             temperature=0.0,
+            schema=VERDICT_SCHEMA if self._options.schema else None,
         )
 
     async def _verdicts(self, requests: Sequence[TeacherRequest]) -> list[Verdict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -25,15 +26,21 @@ class Ask:
     max_tokens: int
     seed: tuple[int, ...]
     temperature: float = 0.0
+    schema: Mapping[str, Any] | None = None
+    history: tuple[dict[str, Any], ...] = ()  # messages before this one
 
 
 def request_fields(
-    ask: Ask, options: OpenAITeacherConfig, endpoint: EndpointConfig, count: int, number: int
+    ask: Ask,
+    options: OpenAITeacherConfig,
+    endpoint: EndpointConfig,
+    count: int,
+    number: int,
 ) -> dict[str, Any]:
     """Arguments of `chat.completions.create` for samples `number`, ..., `number` + `count` - 1."""
     fields: dict[str, Any] = {
         "model": endpoint.model,
-        "messages": [ask.message],
+        "messages": [*ask.history, ask.message],
         options.token_limit_field: ask.max_tokens,
         "extra_body": dict(options.extra_body),
     }
@@ -45,6 +52,9 @@ def request_fields(
         fields["temperature"] = ask.temperature
     if count > 1:
         fields["n"] = count
+    if ask.schema is not None:
+        shape = {"name": ask.purpose, "strict": True, "schema": dict(ask.schema)}
+        fields["response_format"] = {"type": "json_schema", "json_schema": shape}
     if options.send_seed:
         fields["seed"] = derived_seed(ask, number)
     return fields

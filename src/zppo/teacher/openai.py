@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
@@ -16,6 +16,7 @@ import openai
 from zppo.config import Config, DataConfig, OpenAITeacherConfig
 from zppo.errors import DataError, TeacherError
 from zppo.teacher.base import TeacherRequest
+from zppo.teacher.body import cut_errors, read_body, reply_limit
 from zppo.teacher.chat import Ask, read_reply, request_fields
 from zppo.teacher.keys import advice, read_key, short
 from zppo.teacher.message import user_message
@@ -79,6 +80,18 @@ class OpenAITeacher:
             ]
         return [task.result() for task in asked]
 
+    async def converse(
+        self,
+        question: Question,
+        text: str,
+        n: int,
+        seed: Sequence[int],
+        turns: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
+        """`n` responses to one question that ends a conversation of (role, content) `turns`."""
+        history = tuple({"role": role, "content": content} for role, content in turns)
+        return await self._answers(question, text, n, tuple(seed), history)
+
     async def complete(
         self, requests: Sequence[TeacherRequest], seed: Sequence[int]
     ) -> list[str | None]:
@@ -117,7 +130,12 @@ class OpenAITeacher:
     # -- questions and tasks ---------------------------------------------------------------------
 
     async def _answers(
-        self, question: Question, text: str, n: int, seed: tuple[int, ...]
+        self,
+        question: Question,
+        text: str,
+        n: int,
+        seed: tuple[int, ...],
+        history: tuple[dict[str, Any], ...] = (),
     ) -> list[str]:
         link = self._linked()
         async with link.gate:
@@ -140,6 +158,7 @@ class OpenAITeacher:
                 self.options.max_response_tokens,
                 seed,
                 self.options.temperature or 0.0,
+                history=history,
             )
             return await self._samples(link, ask, n)
 
@@ -153,6 +172,7 @@ class OpenAITeacher:
             request.max_tokens,
             seed,
             request.temperature,
+            request.schema,
         )
         async with link.gate:
             return next(iter(await self._call(link, ask, 1, 0)), None)
@@ -186,25 +206,27 @@ class OpenAITeacher:
         """Texts, or the reason of the last failure."""
         rng = random.Random(f"{ask.seed}/{ask.question_id}/{ask.purpose}/{number}")
         tried: set[Endpoint] = set()
-        refused_n: set[Endpoint] = set()
+        bare: set[Endpoint] = set()  # asked for neither several samples nor a schema
         attempt = 0
         while True:
             lease = await link.pool.acquire(avoid=tried)
             if lease is None:
                 return "no_endpoint"
             endpoint = lease.endpoint
-            alone = endpoint.multiple is False or endpoint in refused_n
-            count = 1 if alone else n
-            result = await self._request(link, lease, ask, count, number, attempt + 1, rng)
+            count = 1 if endpoint.multiple is False or endpoint in bare else n
+            whole = endpoint.takes_schema and endpoint not in bare
+            sent = ask if whole else replace(ask, schema=None)
+            result = await self._request(link, lease, sent, count, number, attempt + 1, rng)
             if not isinstance(result, Trouble):
                 texts, choices = result
-                if endpoint in refused_n:
-                    endpoint.multiple = False
+                if endpoint in bare:
+                    endpoint.multiple = False if n > 1 else endpoint.multiple
+                    endpoint.takes_schema &= ask.schema is None
                 elif count > 1:
                     endpoint.multiple = choices > 1
                 return texts
-            if count > 1 and result.reason in ("http_400", "http_422"):
-                refused_n.add(endpoint)  # perhaps it was `n` that it did not like
+            if (count > 1 or sent.schema) and result.reason in ("http_400", "http_422"):
+                bare.add(endpoint)  # perhaps it was one of these that it did not like
                 continue
             attempt += 1
             if not result.again or attempt >= self.options.max_attempts:
@@ -246,11 +268,11 @@ class OpenAITeacher:
     async def _send(
         self, link: _Link, endpoint: Endpoint, ask: Ask, count: int, number: int
     ) -> tuple[list[str], int]:
-        fields = request_fields(ask, self.options, endpoint.config, count, number)
-        reply: Any = await link.clients[endpoint].chat.completions.with_raw_response.create(
-            **fields
-        )
-        return read_reply(reply.http_response.content, ask.max_tokens, self._keys[endpoint])
+        fields: dict[str, Any] = request_fields(ask, self.options, endpoint.config, count, number)
+        completions = link.clients[endpoint].chat.completions.with_streaming_response
+        async with completions.create(**fields) as reply:
+            body = await read_body(reply.iter_bytes(), reply_limit(ask.max_tokens, count))
+        return read_reply(body, ask.max_tokens, self._keys[endpoint])
 
     async def _try(self, link: _Link, endpoint: Endpoint) -> tuple[str, bool] | None:
         """What is wrong with an endpoint, and whether it is the endpoint that says so."""
@@ -292,4 +314,5 @@ class OpenAITeacher:
             api_key=self._keys[endpoint] or "none",
             timeout=openai.Timeout(self.options.timeout_s, connect=_CONNECT),
             max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [cut_errors]}),
         )

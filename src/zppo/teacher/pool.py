@@ -40,6 +40,8 @@ class Endpoint:
     served: int = 0
     #: Whether it gives several samples a request; None until one was asked for.
     multiple: bool | None = None
+    #: False once it refused a JSON schema for the reply.
+    takes_schema: bool = True
     failures: int = 0  # in a row
     opened: int = 0  # cool-downs in a row; 0: the circuit is closed
     open_until: float = 0.0

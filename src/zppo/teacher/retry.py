@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,11 @@ from email.utils import parsedate_to_datetime
 
 import openai
 
+#: The client's HTTP library, whose errors come up while a reply is read: httpx before openai 3,
+#: httpx2 since.
+_HTTP = importlib.import_module(
+    openai.DefaultAsyncHttpxClient.__bases__[0].__module__.split(".")[0]
+)
 #: The servers' words for "you have no money left", which look like a rate limit.
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _RETRIED_STATUS = (401, 403, 404, 408, 409, 425)
@@ -68,14 +74,14 @@ def diagnose(error: Exception) -> Trouble:
     match error:
         case Unusable():
             # An empty answer may be this question's fault; an unreadable one is the server's.
-            return Trouble(error.reason, blame=error.reason == "malformed")
-        case TimeoutError() | openai.APITimeoutError():
+            return Trouble(error.reason, blame=error.reason != "empty")
+        case TimeoutError() | openai.APITimeoutError() | _HTTP.TimeoutException():
             return Trouble("timeout")
         case openai.APIStatusError():
             return _status(error)
-        case openai.APIConnectionError():
+        case openai.APIConnectionError() | _HTTP.TransportError():
             return Trouble("connection")
-        case openai.APIError() | UnicodeError():
+        case openai.APIError() | _HTTP.RequestError() | UnicodeError():
             return Trouble("malformed")
         case _:
             raise error
