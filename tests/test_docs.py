@@ -30,6 +30,7 @@ RARE = {
     "zone/compress_refused/REASON",
     "teacher/failed/REASON",
     "teacher/solved_by_later",
+    "update/left_out",
     *(f"judge/{name}" for name in ("calls", "cache_hits", "malformed", "errors")),
     *(f"judge/{name}" for name in ("failed/REASON", "checked", "disagreement")),
 }
@@ -75,6 +76,8 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             "run.tensorboard=false",
             "algorithm.group_size=4",
             "algorithm.rho_aug=0.5",
+            "algorithm.drop_trivial_questions=true",
+            "algorithm.ncq_gate=1.0",
             "rollout.max_response_tokens=10",
         ]
         train(load_config("lab", overrides), build=_lucky, quiet=True)

@@ -59,6 +59,7 @@ __all__ = [
     "can_complete",
     "dump_config",
     "load_config",
+    "parse_config",
     "recipe_names",
     "single_teachers",
 ]
@@ -186,6 +187,17 @@ class AlgorithmConfig(_Section):
     rho_aug: float = Field(default=0.25, ge=0.0)
     buffer_capacity: int = Field(default=10_000, ge=1)
     normalize: Literal["none", "nonzero", "all"] = "nonzero"
+    drop_trivial_questions: bool = Field(
+        default=False,
+        description="leave questions out of the update whose groups, BCQ and NCQ too, are trivial",
+    )
+    ncq_gate: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="no NCQ while the running share of its rollouts that repeat a listed wrong "
+        "answer is not below; None: always NCQ",
+    )
     prefix_fraction: float = Field(
         default=0.4, gt=0.0, lt=1.0, description="alpha of the Prefix baseline"
     )
@@ -222,7 +234,9 @@ class OptimizerConfig(_Section):
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.1, ge=0.0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
-    updates_per_step: int = Field(default=4, ge=1, description="I")
+    updates_per_step: int = Field(
+        default=4, ge=1, description="I; the distillation methods take one, whatever it says"
+    )
     clip_low: float = Field(default=0.20, gt=0.0, lt=1.0)
     clip_high: float = Field(default=0.28, gt=0.0)
     dual_clip: float = Field(default=10.0, gt=1.0)
@@ -331,13 +345,19 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     lab. Raises `ConfigError` naming the key at fault and the nearest valid one.
     """
     file = _find_recipe(path)
-    tree = _read_yaml(file)
+    return parse_config(_read_yaml(file), overrides, file)
+
+
+def parse_config(
+    tree: dict[str, Any], overrides: Sequence[str] = (), name: str | Path = "defaults"
+) -> Config:
+    """As `load_config`, from a tree of settings; `name` is what messages call it."""
     for override in overrides:
         _apply_override(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, tree, file)) from None
+        raise ConfigError(_explain(error, tree, Path(name))) from None
 
 
 def dump_config(config: Config) -> str:

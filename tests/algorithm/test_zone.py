@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
+from zppo.algorithm.zone import has_signal, is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.types import (
     Group,
     GroupKind,
@@ -132,3 +132,19 @@ def test_post_cap_properties(present, limit, random):
     built = [reformulated(*key) for key in full]
     random.shuffle(built)
     assert names(post_cap(kept, built, limit)) == full[:limit]
+
+
+def test_a_question_has_signal_where_one_of_its_groups_is_mixed():
+    """Plain all wrong, BCQ mixed: both stay. Plain all right and nothing else: out."""
+    groups = [
+        *(plain("a", 0), plain("b", 8), plain("c", 3), plain("d", 0)),
+        *(asked("a", BCQ, 1), asked("a", NCQ, 0), asked("d", BCQ, 8), asked("d", NCQ, 0)),
+    ]
+    expected = [True, False, True, False, True, True, False, False]
+    assert has_signal(groups).tolist() == expected
+    assert has_signal([]).tolist() == []
+
+
+def asked(name: str, kind: GroupKind, right: int) -> Group:
+    group = plain(name, right)
+    return Group(Prompt(group.question, kind, "text"), group.rollouts)

@@ -88,6 +88,10 @@ class FakeStudent:
         self.skill = float(np.clip(self.skill + 0.01 * np.abs(advantages).mean(), 0.0, 1.0))
         return UpdateStats(updates, {"loss": 1.0 - self.skill, "grad_norm": float("inf")})
 
+    async def distill(self, groups: Sequence[Group], teacher: object) -> UpdateStats:
+        advantages = np.full(sum(len(g.rollouts) for g in groups), 0.5)
+        return await self.update(groups, advantages, 1, ())
+
     def encode(self, text: str) -> list[int]:
         return [ord(c) % 100 for c in text]
 

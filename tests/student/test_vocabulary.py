@@ -58,18 +58,18 @@ def test_the_same_tokens_split_otherwise_are_refused():
         require_same_vocabulary(tiny.loaded("llama"), with_tokenizer(lower), NAMES)
 
 
-def test_pictures_must_be_cut_alike():
+def test_pictures_must_be_cut_alike_where_there_are_any():
     student = tiny.student("vlm")
     options = LocalTeacherConfig(model="tiny")
-    require_same_pictures(
-        student.encoder, LocalTeacher(tiny.loaded("vlm"), tiny.config(), options).encoder, NAMES
+    same, other, text = (
+        LocalTeacher(tiny.loaded(kind), tiny.config(), options).encoder
+        for kind in ("vlm", "vlm", "llama")
     )
-    other = tiny.loaded("vlm")
     other.image_processor.image_mean = [0.4, 0.5, 0.5]
+    questions = [p.question for p in tiny.prompts("vlm")]
+    require_same_pictures(student.encoder, same, NAMES, questions)
     with pytest.raises(ModelError, match=r"`small` and `large` do not .*image_mean \[0.5.*\[0.4"):
-        require_same_pictures(
-            student.encoder, LocalTeacher(other, tiny.config(), options).encoder, NAMES
-        )
-    text = LocalTeacher(tiny.loaded("llama"), tiny.config(), options)
+        require_same_pictures(student.encoder, other, NAMES, questions)
     with pytest.raises(ModelError, match="placeholder tokens"):
-        require_same_pictures(student.encoder, text.encoder, NAMES)
+        require_same_pictures(student.encoder, text, NAMES, questions)
+    require_same_pictures(student.encoder, text, NAMES, questions[-1:])

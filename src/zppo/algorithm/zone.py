@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from zppo.types import Group, GroupKind, Reformulation
+from zppo.types import Group, GroupKind, GroupOutcome, Reformulation
 
 # Which prompt of a question goes first at the post-cap. The paper gives BCQ before NCQ; Hint and
 # Prefix belong to baselines with one prompt a question.
@@ -73,3 +73,10 @@ def post_cap(
         for reformulation in sorted(of_one, key=lambda r: _ORDER.index(r.kind))
     )
     return [reformulation for reformulation, _ in zip(walk, range(max(limit, 0)), strict=False)]
+
+
+def has_signal(groups: Sequence[Group]) -> np.ndarray:
+    """(len(groups),) bool: whether some group of the same question, reformulated ones included,
+    has both right and wrong rollouts."""
+    alive = {g.question.id for g in groups if g.outcome is GroupOutcome.MIXED}
+    return np.array([g.question.id in alive for g in groups], dtype=bool)

@@ -196,8 +196,7 @@ def check_distillation(
         )
     names = (config.student.model, teacher.options.model)
     require_same_vocabulary(student.loaded, teacher.loaded, names)
-    if any(q.media for q in questions):
-        require_same_pictures(student.encoder, teacher.encoder, names)
+    require_same_pictures(student.encoder, teacher.encoder, names, questions)
 
 
 def check_judge(config: Config, *questions: Sequence[Question]) -> None:

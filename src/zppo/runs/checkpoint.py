@@ -7,7 +7,8 @@ that the next resume sweeps away.
     checkpoints/step-000010/
         model, tokenizer, optimizer.pt   what `student.save` writes; `from_pretrained` reads it
         buffer.jsonl                     the replay buffer: its settings, then one line a question
-        state.json                       step, config hash, versions, data hash, sizes of all files
+        state.json                       step, config hash, versions, data hash, the NCQ gate's
+                                         average, sizes of all files
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from zppo.algorithm.buffer import BufferEntry, PromptReplayBuffer
+from zppo.algorithm.gate import NcqGate
 from zppo.config import Config, dump_config
 from zppo.errors import RunError
 from zppo.runs.directory import RunDirectory, step_name, step_of
@@ -45,6 +47,7 @@ def save_checkpoint(
     buffer: PromptReplayBuffer,
     config: Config,
     data_hash: str,
+    gate: NcqGate | None = None,
 ) -> Path:
     """Write the state after `step`. Raises `RunError`; then the older checkpoints are as before."""
     final = run.checkpoints / step_name(step)
@@ -60,6 +63,7 @@ def save_checkpoint(
             "metrics_lines": step,
             "config_sha256": config_hash(config),
             "data_sha256": data_hash,
+            "ncq_gate": (gate or NcqGate()).state_dict(),
             "versions": _versions(),
             "files": _sizes(temporary),
         }
@@ -76,11 +80,18 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, run: RunDirectory, student: Student, buffer: PromptReplayBuffer
+    path: Path,
+    run: RunDirectory,
+    student: Student,
+    buffer: PromptReplayBuffer,
+    gate: NcqGate | None = None,
 ) -> None:
     """Restore what `save_checkpoint` wrote. Raises `RunError` when it cannot be read."""
     student.load(path)
     buffer.load_state_dict(_read_buffer(path / BUFFER, run.media))
+    saved = read_state(path).get("ncq_gate")  # checkpoints of older versions have none
+    if gate and saved:
+        gate.load_state_dict(saved)
 
 
 def checkpoints(run: RunDirectory) -> list[Path]:
