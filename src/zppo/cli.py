@@ -110,15 +110,78 @@ def resume(run: Annotated[Path, typer.Argument(metavar="RUN")], changes: Overrid
 
 @app.command("eval")
 def evaluate(
-    target: Annotated[str, typer.Argument(metavar="RUN|CONFIG")] = "lab",
+    target: Annotated[str, typer.Argument(metavar="RUN|CONFIG|MODEL")] = "lab",
     changes: Overrides = None,
     checkpoint: Annotated[str, typer.Option(help="latest, best, start, or a step.")] = "latest",
-    output: Annotated[Path | None, typer.Option(help="Write all responses (.jsonl.gz).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="All responses (.jsonl.gz); with benchmarks, the folder of the results."),
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="vlm, llm, video, or several.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option(help="Names (AIME25,AI2D) or .yaml declarations.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions a benchmark.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Benchmarks' rows and media: FOLDER/NAME.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Ask a server instead: URL.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name at the endpoint.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the endpoint's key.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+    judge_endpoint: Annotated[str | None, typer.Option(help="The judge's URL.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Its name there.")] = None,
+    judge_api_key_env: Annotated[str | None, typer.Option(help="Its key's variable.")] = None,
+    judge_prompts: Annotated[
+        Path | None, typer.Option(help="A folder with official judge prompts (NAME.j2).")
+    ] = None,
+    predict_only: Annotated[bool, typer.Option(help="Responses now, scores later.")] = False,
+    score_only: Annotated[bool, typer.Option(help="Score what is there, ask no model.")] = False,
+    export: Annotated[str | None, typer.Option(help="lmms-eval or evalscope.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
+    validate: Annotated[bool, typer.Option(help="Look for the data, ask nothing.")] = False,
 ) -> None:
-    """Accuracy on the validation questions, of a run's checkpoint or of an untrained student."""
+    """Accuracy on benchmarks, or on the validation questions of a run or config.
+
+    With --suite or --benchmarks, TARGET is a run, a model folder or a hub id, or nothing with
+    --endpoint and --model; the settings are the paper's. Without, TARGET is a run or config.
+    """
     overrides = changes or []
     if "=" in target:
         target, overrides = "lab", [target, *overrides]
+    if suite or benchmarks or show_list or validate:
+        from zppo.runs.benchmarks import Request, command
+
+        complete = command(
+            Request(
+                target=model or target,
+                suites=_names(suite),
+                names=_names(benchmarks),
+                overrides=overrides,
+                checkpoint=checkpoint,
+                endpoint=endpoint,
+                api_key_env=api_key_env,
+                concurrency=concurrency,
+                judge_endpoint=judge_endpoint,
+                judge_model=judge_model,
+                judge_api_key_env=judge_api_key_env,
+                judge_prompts=judge_prompts,
+                output=output,
+                limit=limit,
+                data_root=data_root,
+                predict_only=predict_only,
+                score_only=score_only,
+                export=export,
+            ),
+            "list" if show_list else "validate" if validate else "evaluate",
+        )
+        if not complete:
+            raise typer.Exit(1)
+        return
+    if endpoint or score_only or predict_only or export:
+        raise typer.BadParameter("name the benchmarks: --suite or --benchmarks")
     from zppo.runs.evaluation import evaluate as measure
     from zppo.runs.progress import show_evaluation
 
@@ -200,7 +263,12 @@ def audit(
 @app.command()
 def compare(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN]...", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            show_default=False,
+            help="Runs, the folder of a sweep, or folders of evaluations on benchmarks.",
+        ),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own figures.")] = False,
     scale: Annotated[
@@ -211,9 +279,9 @@ def compare(
     ] = None,
     step: Annotated[int | None, typer.Option(help="An earlier evaluation than the last.")] = None,
     clusters: Annotated[
-        Literal["questions", "benchmarks"],
+        Literal["questions", "benchmarks"] | None,
         typer.Option(help="What means are taken over and the bootstrap draws."),
-    ] = "questions",
+    ] = None,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Also runs that differ in data, steps or model.")
     ] = False,
@@ -372,6 +440,10 @@ def _seeds(text: str) -> list[int]:
     if not all(part.isdigit() for part in _split(text)):
         raise ConfigError(f"--seeds takes whole numbers such as 0,1,2; not `{text}`.")
     return [int(part) for part in _split(text)]
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _exit_unless(complete: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from zppo.errors import ConfigError
 from zppo.evaluation.bootstrap import Delta, paired_cluster_bootstrap
 
 Unit = Literal["questions", "benchmarks"]
+
+#: Taken as the baseline where none is named.
+BASELINES = ("grpo+replay", "grpo")
 
 #: Stands for all families together.
 ALL = "all"
@@ -85,6 +88,38 @@ class Comparison:
         """Families of all entries, and `all` where there are several."""
         found = list(dict.fromkeys(i.family for e in self.entries for i in e.scores))
         return [*found, ALL] if len(found) > 1 else found
+
+
+def choose_baseline(entries: Sequence[Entry], wanted: str | None) -> str:
+    """The entry asked for by its name or, where only one entry has it, its method; the plainest
+    one there is when none is asked for."""
+    by_method: dict[str, list[str]] = {}
+    for entry in entries:
+        by_method.setdefault(entry.name.partition(" ")[0], []).append(entry.name)
+    if wanted is None:
+        method = next((m for m in BASELINES if m in by_method), None)
+        return by_method[method][0] if method else entries[0].name
+    candidates = by_method.get(wanted, [])
+    return candidates[0] if len(candidates) == 1 else wanted
+
+
+def differing(name: str, places: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """A line that says which value stands where; none when all are the same."""
+    by_value: dict[str, list[str]] = {}
+    for place, value in zip(places, values, strict=True):
+        by_value.setdefault(str(value), []).append(f"`{place}`")
+    if len(by_value) < 2:
+        return []
+    parts = [f"{value} in {', '.join(some)}" for value, some in by_value.items()]
+    return [f"{name} differs: {'; '.join(parts)}"]
+
+
+def seed_notes(entries: Sequence[Entry]) -> list[str]:
+    """A note where the entries do not have the same seeds."""
+    if len({e.seeds for e in entries}) == 1:
+        return []
+    have = "; ".join(f"{e.name}: {', '.join(map(str, e.seeds))}" for e in entries)
+    return [f"Seeds differ, so a difference is taken over the shared ones ({have})."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 from zppo.errors import RunError
 from zppo.report.compare import Comparison, Unit
 from zppo.report.compare_paper import compare_paper
+from zppo.report.compare_results import compare_results, is_result
 from zppo.report.compare_runs import compare_runs
 from zppo.report.compare_tables import comparison_data, comparison_tables
 from zppo.report.paper import SCALES
@@ -30,18 +31,29 @@ def compare(
     scales: Sequence[str],
     baseline: str | None,
     step: int | None,
-    unit: Unit,
+    unit: Unit | None,
     anyway: bool,
     format: Format,
 ) -> None:
     """Compare runs, or with `paper` the paper's figures at `scales`. Raises a `ZppoError`."""
     if paper == bool(runs):
         raise RunError("Name the runs to compare, or --paper for the paper's own figures.")
+    folders = spread_out(runs)
+    results = [path for path in folders if is_result(path)]
+    if results and len(results) < len(folders):
+        other = next(path for path in folders if path not in results)
+        raise RunError(f"`{results[0]}` is an evaluation on benchmarks and `{other}` is a run.")
     if paper:
         comparisons = [compare_paper(scale, baseline) for scale in scales or SCALES]
+    elif results:
+        comparisons = [
+            compare_results(results, baseline=baseline, unit=unit or "benchmarks", anyway=anyway)
+        ]
     else:
         comparisons = [
-            compare_runs(spread_out(runs), baseline=baseline, step=step, unit=unit, anyway=anyway)
+            compare_runs(
+                folders, baseline=baseline, step=step, unit=unit or "questions", anyway=anyway
+            )
         ]
     show(comparisons, format)
 

@@ -13,7 +13,16 @@ import numpy as np
 from zppo.algorithm.methods import METHODS
 from zppo.config import Config
 from zppo.errors import RunError
-from zppo.report.compare import Comparison, Entry, Fate, Item, Unit
+from zppo.report.compare import (
+    Comparison,
+    Entry,
+    Fate,
+    Item,
+    Unit,
+    choose_baseline,
+    differing,
+    seed_notes,
+)
 from zppo.report.reading import Run, read_run
 from zppo.runs.checkpoint import latest
 from zppo.runs.directory import RunDirectory
@@ -44,7 +53,6 @@ _INCIDENTAL = (
 _MATCHED = ("run.steps", "run.prompts_per_step", "student.model", "student.lora", "evaluation")
 
 PHASES = ("plain", "reformulate", "reformulated", "update")
-BASELINES = ("grpo+replay", "grpo")
 
 
 def compare_runs(
@@ -79,11 +87,12 @@ def compare_runs(
         _entry(name, some, [by_root[run.root] for run in some])
         for name, some in group_runs(runs).items()
     )
-    names = [e.name for e in entries]
-    if baseline is None:
-        baseline = next((b for b in BASELINES if b in names), names[0])
     return Comparison(
-        f"After step {at}", entries, baseline, unit, (*problems, *_seed_notes(entries))
+        f"After step {at}",
+        entries,
+        choose_baseline(entries, baseline),
+        unit,
+        (*problems, *seed_notes(entries)),
     )
 
 
@@ -96,19 +105,19 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     settings = {run.root: _settings(run.config) for run in runs}
     varying = _varying(list(settings.values()))
     groups: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=_rank):
+    for run in sorted(runs, key=lambda run: run.config.seed):
         own = settings[run.root]
         extra = [f"{key}={own[key]}" for key in varying if key in own]
         groups.setdefault(" ".join([run.config.method, *extra]), []).append(run)
     for some in groups.values():
-        some.sort(key=lambda run: run.config.seed)
         for one, other in pairwise(some):
             if one.config.seed == other.config.seed:
                 raise RunError(
                     f"`{one.root}` and `{other.root}` are the same run twice: same settings, same "
                     f"seed {one.config.seed}. Leave one out."
                 )
-    return groups
+    methods = list(METHODS)  # in the order of the paper's tables
+    return dict(sorted(groups.items(), key=lambda g: (methods.index(g[1][0].config.method), g[0])))
 
 
 def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
@@ -131,25 +140,16 @@ def mismatches(runs: Sequence[Run], step: int | None = None) -> list[str]:
         for run in runs
         if step is None and not run.finished
     ]
+    places = [str(run.root) for run in runs]
     settings = [_flat(run.config.model_dump(mode="json")) for run in runs]
     for key in sorted({k for s in settings for k in s if _within(k, _MATCHED)}):
         if not _within(key, _INCIDENTAL):
-            problems += _differing(key, runs, [s.get(key) for s in settings])
+            problems += differing(key, places, [s.get(key) for s in settings])
     hashes = [run.data_hash for run in runs]
     if all(hashes) and len(set(hashes)) > 1:
         files = [f"{r.config.data.train} ({h[:8]})" for r, h in zip(runs, hashes, strict=True) if h]
-        problems += _differing("the training data", runs, files)
+        problems += differing("the training data", places, files)
     return problems
-
-
-def _differing(name: str, runs: Sequence[Run], values: Sequence[Any]) -> list[str]:
-    by_value: dict[str, list[str]] = {}
-    for run, value in zip(runs, values, strict=True):
-        by_value.setdefault(str(value), []).append(f"`{run.root}`")
-    if len(by_value) < 2:
-        return []
-    parts = [f"{value} in {', '.join(places)}" for value, places in by_value.items()]
-    return [f"{name} differs: {'; '.join(parts)}"]
 
 
 def _common_step(runs: Sequence[Run]) -> int:
@@ -221,13 +221,6 @@ def _mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([c[name] for c in costs])) for name in names}
 
 
-def _seed_notes(entries: Sequence[Entry]) -> list[str]:
-    if len({e.seeds for e in entries}) == 1:
-        return []
-    have = "; ".join(f"{e.name}: {', '.join(map(str, e.seeds))}" for e in entries)
-    return [f"Seeds differ, so a difference is taken over the shared ones ({have})."]
-
-
 def _settings(config: Config) -> dict[str, str]:
     """What makes the run the experiment it is."""
     flat = _flat(config.model_dump(mode="json"))
@@ -246,8 +239,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _within(key: str, sections: Sequence[str]) -> bool:
     return any(key == s or key.startswith(s + ".") for s in sections)
-
-
-def _rank(run: Run) -> tuple[int, str]:
-    """Methods in the order of the paper's tables."""
-    return list(METHODS).index(run.config.method), str(run.root)
