@@ -16,6 +16,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 from tests import tiny
+from tests.data.data_files import write_video
 from zppo.data.media import load_image
 from zppo.errors import DataError, ModelError
 from zppo.student.inputs import IMAGE, TEXT, VIDEO, PromptEncoder
@@ -320,7 +321,7 @@ def test_length_counts_visual_tokens_without_making_pixels(size, monkeypatch):
     question = Question("q", "What is it?", "1", media=(image, tiny.IMAGE))
     shown = Prompt(question, GroupKind.PREFIX, "What is it?", prefix_ids=(50, 51, 52))
     expected = len(student.encoder.encode(shown))
-    monkeypatch.setattr(student.encoder, "_image", None)
+    monkeypatch.setattr(student.encoder, "_pixels", None)
     assert student.encoder.length(shown) == expected == student.prompt_tokens(shown)
 
 
@@ -340,6 +341,46 @@ def test_length_of_text_and_video_prompts():
         encoder = tiny.student(kind).encoder
         for shown in tiny.prompts(kind):
             assert encoder.length(shown) == len(encoder.encode(shown))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+@pytest.mark.parametrize("limit", ["null", "4096"])
+def test_length_of_a_video_file_without_decoding_it(tmp_path, frames, limit, monkeypatch):
+    path = write_video(tmp_path / "v.mp4", frames, rate=3, size=(70, 48))
+    student = tiny.student("vlm", f"data.video_max_pixels={limit}", "data.min_pixels=256")
+    shown = tiny.prompt("And?", Media("video", (path,)), tiny.VIDEO, tiny.IMAGE)
+    expected = len(student.encoder.encode(shown))
+    monkeypatch.setattr("zppo.student.inputs.load_frames", None)
+    assert student.encoder.length(shown) == expected
+
+
+@pytest.mark.parametrize("budget", [3, 8, 20, 1_000])
+def test_reformulated_prompts_keep_within_their_visual_tokens(budget):
+    """Plain ones show what they always show; lengths stay exact."""
+    name = f"data.reformulated_visual_tokens={budget}"
+    small = "data.min_pixels=256"
+    encoder, usual = tiny.student("vlm", name, small).encoder, tiny.student("vlm", small).encoder
+    media = (image(96, 64), tiny.VIDEO, image(48, 16))
+    question = Question("q", "?", "1", media=media)
+    for kind in GroupKind:
+        shown = Prompt(question, kind, "?")
+        encoded = encoder.encode(shown)
+        visual = int((encoded.types != TEXT).sum())
+        natural = int((usual.encode(shown).types != TEXT).sum())
+        assert encoder.length(shown) == len(encoded)
+        if kind in (GroupKind.PLAIN, GroupKind.PREFIX) or budget >= natural:
+            assert visual == natural
+        else:  # a frame has one token at least, and there are two images and four frames
+            assert visual <= max(budget, 6) and visual < natural
+
+
+def test_threads_encode_what_one_thread_does():
+    prompts = [tiny.prompt("?", image(48, 16, seed), name=str(seed)) for seed in range(5)]
+    together = tiny.student("vlm").encoder.encode_all(prompts)
+    for prompt, encoded in zip(prompts, together, strict=True):
+        alone = encoder().encode(prompt)
+        np.testing.assert_array_equal(alone.ids, encoded.ids)
+        np.testing.assert_array_equal(alone.images[0][0].shape[1], encoded.images[0][0].shape[1])
 
 
 def test_length_raises_what_encode_raises():

@@ -21,6 +21,7 @@ from zppo.types import Media
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 MAX_PIXELS = 80_000_000  # an image or a video frame beyond it is refused before it is decoded
+_ORIENTATION = 0x0112  # the EXIF tag
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that runs another program
 
 
@@ -38,6 +39,30 @@ def load_image(part: str | bytes, name: str = "") -> Image.Image:
             raise DataError(f"{name}: damaged image: {error}") from None
 
 
+def image_size(part: str | bytes) -> tuple[int, int]:
+    """Width and height of what `load_image` returns, from the header alone. Raises `DataError`."""
+    with open_image(part, part_name(part, "image")) as header:
+        try:
+            turned = header.getexif().get(_ORIENTATION, 1) >= 5
+        except Exception as error:  # see load_image
+            raise DataError(f"{part_name(part, 'image')}: damaged image: {error}") from None
+        width, height = header.size
+        return (height, width) if turned else (width, height)
+
+
+def frame_plan(media: Media, max_frames: int, fps: float) -> tuple[list[float], tuple[int, int]]:
+    """The times `load_frames` would give, and width and height of its first frame, without
+    decoding any. Raises `DataError` when the file cannot be opened."""
+    times, chosen = _plan(media, max_frames, fps)
+    stamps = [float(times[i] - times[0]) for i in chosen]
+    if len(media.parts) > 1:
+        size = image_size(media.parts[chosen[0]])
+    else:
+        with open_video(next(iter(media.parts))) as (_, stream):
+            size = stream.width, stream.height
+    return ([0.0, 1.0 / fps] if len(stamps) == 1 else stamps), size
+
+
 def load_frames(media: Media, max_frames: int, fps: float) -> tuple[list[Image.Image], list[float]]:
     """Frames of a video as RGB, and their times in seconds from its first frame.
 
@@ -45,20 +70,12 @@ def load_frames(media: Media, max_frames: int, fps: float) -> tuple[list[Image.I
     `max_frames` (a video of a single frame shows it twice). A list of frames without a rate of
     its own is taken to be at `fps`. Raises `DataError` naming the file when it cannot be decoded.
     """
-    count = len(media.parts)
-    if media.kind != "video" or count == 0:
-        raise DataError(f"expected a video, got {media.kind} with {count} parts")
-    if max_frames < 2 or fps <= 0:
-        raise ValueError(f"needs max_frames >= 2 and fps > 0, got {max_frames} and {fps}")
-    if count > 1:
-        times = np.arange(count) / (media.fps or fps)
-        chosen = _spread(times, fps, max_frames)
+    times, chosen = _plan(media, max_frames, fps)
+    if len(media.parts) > 1:
         frames = [load_image(media.parts[i], part_name(media.parts[i], "frame")) for i in chosen]
     else:
-        times = _frame_times(media.parts[0])
-        chosen = _spread(times, fps, max_frames)
-        frames = _decode(media.parts[0], chosen)
-    stamps = [float(times[i] - times[0]) for i in chosen[: len(frames)]]
+        frames = _decode(next(iter(media.parts)), chosen)
+    stamps = [float(times[i] - times[0]) for i in chosen]
     if len(frames) == 1:
         return frames * 2, [0.0, 1.0 / fps]
     return frames, stamps
@@ -111,6 +128,17 @@ def open_video(part: str | bytes) -> Iterator[tuple[Any, Any]]:
             yield container, stream
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{name}: not a readable video: {error}") from None
+
+
+def _plan(media: Media, max_frames: int, fps: float) -> tuple[np.ndarray, list[int]]:
+    """Times (F,) of all frames of a video, and the indices of those to show."""
+    count = len(media.parts)
+    if media.kind != "video" or not count:
+        raise DataError(f"expected a video, got {media.kind} with {count} parts")
+    if max_frames < 2 or fps <= 0:
+        raise ValueError(f"needs max_frames >= 2 and fps > 0, got {max_frames} and {fps}")
+    times = np.arange(count) / (media.fps or fps) if count > 1 else _frame_times(media.parts[0])
+    return times, _spread(times, fps, max_frames)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

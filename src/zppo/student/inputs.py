@@ -5,7 +5,9 @@ Images go through the checkpoint's own image processor, video frames through `zp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +17,21 @@ import torch
 from torch import Tensor
 
 from zppo.config import DataConfig
-from zppo.data.media import load_frames, load_image, open_image, part_name
+from zppo.data.media import load_frames, load_image
 from zppo.errors import DataError, ModelError
 from zppo.student.video import patch_video
-from zppo.types import Media, Prompt, Question
+from zppo.student.visual import (
+    END,
+    IMAGE_PAD,
+    START,
+    VIDEO_PAD,
+    Visual,
+    VisualLimits,
+    measure,
+    merged_times,
+    within,
+)
+from zppo.types import GroupKind, Media, Prompt, Question
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 
@@ -127,11 +140,15 @@ class PromptEncoder:
         video_fps: float = 2.0,
         max_frames: int = 64,
         video_max_pixels: int | None = None,
+        visual_tokens: int | None = None,
+        workers: int = 1,
     ):
+        """`visual_tokens` bounds those of a reformulated prompt; `workers` threads decode and
+        patch the media of `encode_all`."""
         self.tokenizer = tokenizer
         self.image_processor = image_processor
-        self.video_fps, self.max_frames = video_fps, max_frames
-        self.video_max_pixels = video_max_pixels
+        self.limits = VisualLimits(video_fps, max_frames, video_max_pixels, visual_tokens)
+        self.workers = workers
         config = model.config
         self.image_token: int | None = getattr(config, "image_token_id", None)
         self.video_token: int | None = getattr(config, "video_token_id", None)
@@ -161,54 +178,68 @@ class PromptEncoder:
             ids = self._ids(self._render(prompt.text)) + list(prompt.prefix_ids)
             return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
         self._refuse_media(prompt.question)
-        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
-        try:
-            images = [self._image(m) for m in media if m.kind == "image"]
-            videos = [self._video(m) for m in media if m.kind == "video"]
-        except (DataError, ValueError) as error:  # ValueError: the processor on extreme shapes
-            raise DataError(f"Question `{prompt.question.id}`: {error}") from None
-        merge = self.image_processor.merge_size**2  # pyright: ignore[reportOptionalMemberAccess]
-        pictures = [_IMAGE * (len(patches) // merge) for patches, _ in images]
-        films: list[str] = []
-        for patches, grid, times in videos:
-            frame = _START + _VIDEO * (len(patches) // merge // int(grid[0])) + _END
-            films.append("".join(f"<{t:.1f} seconds>{frame}" for t in times))
-        text = self._render(content)
-        text = _fill(text, _IMAGE, pictures, prompt.question)
-        text = _fill(text, _START + _VIDEO + _END, films, prompt.question)
+        with _naming(prompt.question):
+            caps = self._caps(prompt)
+            made = [self._pixels(m, cap) for m, cap in zip(media, caps, strict=True)]
+        text = self._filled(prompt, [visual for _, _, visual in made])
         ids = np.asarray(self._ids(text) + list(prompt.prefix_ids))
         types = np.where(
             ids == self.image_token, IMAGE, np.where(ids == self.video_token, VIDEO, TEXT)
         )
-        return EncodedPrompt(
-            ids, types, tuple(images), tuple((patches, grid) for patches, grid, _ in videos)
+        pixels = [(patches, grid) for patches, grid, _ in made]
+        images, videos = (
+            tuple(p for p, m in zip(pixels, media, strict=True) if m.kind == kind)
+            for kind in ("image", "video")
         )
+        return EncodedPrompt(ids, types, images, videos)
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
+        """`encode` of each, media decoded in threads. Raises what it raises."""
+        if self.workers == 1 or sum(bool(p.question.media) for p in prompts) < 2:
+            return [self.encode(prompt) for prompt in prompts]
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="zppo-media") as pool:
+            return list(pool.map(self.encode, prompts))
 
     def length(self, prompt: Prompt) -> int:
-        """Tokens of the encoded prompt, visual ones included, without making pixels of images.
-        Raises what `encode` raises."""
+        """Tokens of the encoded prompt, visual ones included, without decoding its media. Raises
+        what `encode` raises of what shows without decoding."""
         media = prompt.question.media
-        if any(m.kind != "image" for m in media) or not media:
+        if not media:
             return len(self.encode(prompt))
         self._refuse_placeholders(prompt)
         self._refuse_media(prompt.question)
-        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
-        text = len(self._ids(self._render(content))) + len(prompt.prefix_ids)
-        merge = self.image_processor.merge_size**2  # pyright: ignore[reportOptionalMemberAccess]
-        try:
-            return text + sum(self._patches(m) // merge - 1 for m in media)
-        except (DataError, ValueError) as error:
-            raise DataError(f"Question `{prompt.question.id}`: {error}") from None
+        with _naming(prompt.question):
+            visuals = [
+                measure(m, self.image_processor, self.limits, cap)
+                for m, cap in zip(media, self._caps(prompt), strict=True)
+            ]
+        text = self._filled(prompt, visuals, tokens=1)
+        rest = sum(visual.total - visual.frames for visual in visuals)
+        return len(self._ids(text)) + len(prompt.prefix_ids) + rest
 
-    def _patches(self, image: Media) -> int:
-        with open_image(image.parts[0], part_name(image.parts[0], "image")) as header:
-            # The size after the rotation that the picture's EXIF data asks for.
-            turned = header.getexif().get(_ORIENTATION, 1) >= 5
-            width, height = header.size[::-1] if turned else header.size
-        return self.image_processor.get_number_of_image_patches(height, width)  # pyright: ignore[reportOptionalMemberAccess]
+    def _caps(self, prompt: Prompt) -> list[int | None]:
+        """Pixels that each of the prompt's media must keep within; None: the usual ones."""
+        media, budget = prompt.question.media, self.limits.visual_tokens
+        if budget is None or prompt.kind not in _REFORMULATED:
+            return [None] * len(media)
+        return within(budget, media, self.image_processor, self.limits)
+
+    def _filled(self, prompt: Prompt, visuals: Sequence[Visual], tokens: int | None = None) -> str:
+        """The rendered prompt with its media's tokens in place, or `tokens` for each frame."""
+        media = prompt.question.media
+        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
+        text = self._render(content)
+        for kind, placeholder in (("image", IMAGE_PAD), ("video", START + VIDEO_PAD + END)):
+            fillings = [
+                visual.filling(tokens)
+                for visual, m in zip(visuals, media, strict=True)
+                if m.kind == kind
+            ]
+            text = _fill(text, placeholder, fillings, prompt.question)
+        return text
 
     def _refuse_placeholders(self, prompt: Prompt) -> None:
-        if self.image_token is not None and (_IMAGE in prompt.text or _VIDEO in prompt.text):
+        if self.image_token is not None and (IMAGE_PAD in prompt.text or VIDEO_PAD in prompt.text):
             raise DataError(
                 f"Question `{prompt.question.id}`: its text contains an image or video "
                 "placeholder token."
@@ -266,7 +297,7 @@ class PromptEncoder:
         if self.image_token is None:
             return []
         vocab = self.tokenizer.get_vocab()
-        ids = {self.image_token, self.video_token, vocab.get(_START), vocab.get(_END)}
+        ids = {self.image_token, self.video_token, vocab.get(START), vocab.get(END)}
         return sorted(i for i in ids if i is not None)
 
     def _render(self, content: str | list[dict[str, str]]) -> str:
@@ -277,22 +308,24 @@ class PromptEncoder:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _image(self, media: Media) -> tuple[np.ndarray, np.ndarray]:
-        out = self.image_processor(images=[load_image(media.parts[0])], return_tensors="np")  # pyright: ignore[reportOptionalCall]
-        return out["pixel_values"].astype(np.float32), out["image_grid_thw"][0].astype(np.int64)
-
-    def _video(self, media: Media) -> tuple[np.ndarray, np.ndarray, list[float]]:
-        frames, times = load_frames(media, max_frames=self.max_frames, fps=self.video_fps)
-        p = self.image_processor
-        patches, grid = patch_video(frames, p, self.video_max_pixels)
-        step = p.temporal_patch_size  # pyright: ignore[reportOptionalMemberAccess]
-        times = times + times[-1:] * (-len(times) % step)
-        # Frames merged into one temporal patch share the mean of the first and last time.
-        return (
-            patches,
-            grid,
-            [(times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step)],
-        )
+    def _pixels(self, media: Media, cap: int | None) -> tuple[np.ndarray, np.ndarray, Visual]:
+        """Patches, grid and size in the prompt of an image or video within `cap` pixels."""
+        processor: Any = self.image_processor
+        merge = processor.merge_size**2
+        if media.kind == "image":
+            options = {} if cap is None else {"size": _size(processor, cap)}
+            out = processor(images=[load_image(media.parts[0])], return_tensors="np", **options)
+            patches = out["pixel_values"].astype(np.float32)
+            return (
+                patches,
+                out["image_grid_thw"][0].astype(np.int64),
+                Visual(1, len(patches) // merge),
+            )
+        limits = self.limits
+        frames, times = load_frames(media, limits.max_frames, limits.video_fps)
+        patches, grid = patch_video(frames, processor, cap or limits.video_max_pixels)
+        shown = merged_times(times, processor.temporal_patch_size)
+        return patches, grid, Visual(len(shown), len(patches) // merge // len(shown), shown)
 
 
 def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
@@ -303,9 +336,20 @@ def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
     return processor
 
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_START, _END = "<|vision_start|>", "<|vision_end|>"
-_IMAGE, _VIDEO = "<|image_pad|>", "<|video_pad|>"
+_REFORMULATED = (GroupKind.BCQ, GroupKind.NCQ, GroupKind.HINT)
+
+
+def _size(processor: Any, longest: int) -> dict[str, int]:
+    shortest = min(processor.size["shortest_edge"], longest)
+    return {"shortest_edge": shortest, "longest_edge": longest}
+
+
+@contextmanager
+def _naming(question: Question) -> Iterator[None]:
+    try:
+        yield
+    except (DataError, ValueError) as error:  # ValueError: the processor on extreme shapes
+        raise DataError(f"Question `{question.id}`: {error}") from None
 
 
 def _fill(text: str, placeholder: str, fillings: Sequence[str], question: Question) -> str:

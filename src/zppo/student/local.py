@@ -52,6 +52,9 @@ class LocalStudent:
             with_pixel_limits(loaded.image_processor, config.data),
             video_fps=config.data.video_fps,
             max_frames=config.data.max_frames,
+            video_max_pixels=config.data.video_max_pixels,
+            visual_tokens=config.data.reformulated_visual_tokens,
+            workers=config.data.workers,
         )
         self.trainer = PolicyTrainer(config, self.model, self.decoder, self.head, self.encoder)
         self._worker = ModelThread("zppo-student", self.options.threads)
@@ -103,7 +106,7 @@ class LocalStudent:
         groups = sample_groups(
             self.decoder,
             self.head,
-            self.encoder.collate([self.encoder.encode(prompts[i]) for i in batch], device),
+            self.encoder.collate(self.encoder.encode_all([prompts[i] for i in batch]), device),
             n,
             sampling,
             self.loaded.stop_ids,

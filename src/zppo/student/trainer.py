@@ -111,7 +111,9 @@ class PolicyTrainer:
         for micro in micro_batches(
             pieces, lengths, tokens, self.options.micro_batch_tokens, self.options.share_prompt
         ):
-            yield micro, {p.group: self.encoder.encode(groups[p.group].prompt) for p in micro}
+            some = list(dict.fromkeys(p.group for p in micro))
+            encoded = self.encoder.encode_all([groups[i].prompt for i in some])
+            yield micro, dict(zip(some, encoded, strict=True))
 
     def logprobs(
         self,

@@ -23,10 +23,8 @@ def patch_video(
     """
     p, m, tp = processor.patch_size, processor.merge_size, processor.temporal_patch_size
     width, height = frames[0].size
+    height, width = video_size(len(frames), height, width, processor, max_pixels)
     count = math.ceil(len(frames) / tp) * tp
-    limit = max_pixels or processor.size["longest_edge"] * count
-    floor = processor.size["shortest_edge"]
-    height, width = fit(height, width, count, p * m, floor, limit)
     pixels = np.stack(
         [
             np.asarray(f.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
@@ -39,6 +37,18 @@ def patch_video(
     x = pixels.transpose(0, 3, 1, 2).reshape(t, tp, 3, h // m, m, p, w // m, m, p)
     x = x.transpose(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * tp * p * p)
     return np.ascontiguousarray(x, dtype=np.float32), np.array([t, h, w], dtype=np.int64)
+
+
+def video_size(
+    frames: int, height: int, width: int, processor: Any, max_pixels: int | None
+) -> tuple[int, int]:
+    """Height and width that a video's frames are resized to."""
+    depth = processor.temporal_patch_size
+    count = math.ceil(frames / depth) * depth
+    limit = max_pixels or processor.size["longest_edge"] * count
+    floor = min(processor.size["shortest_edge"], limit)
+    factor = processor.patch_size * processor.merge_size
+    return fit(height, width, count, factor, floor, limit)
 
 
 def fit(

@@ -30,6 +30,8 @@ class LocalTeacher:
             with_pixel_limits(loaded.image_processor, config.data),
             video_fps=config.data.video_fps,
             max_frames=config.data.max_frames,
+            video_max_pixels=config.data.video_max_pixels,
+            workers=config.data.workers,
         )
         # One thread: questions of several rollout chunks are asked at once, and models running
         # side by side are slower than one after the other and need the memory of all.
@@ -101,7 +103,7 @@ class LocalTeacher:
         self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: Sequence[int]
     ) -> list[list[str]]:
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        encoded = [self.encoder.encode(p) for p in prompts]
+        encoded = self.encoder.encode_all(prompts)
         generator = seeded_generator(seed, self.loaded.device)
         answers: list[list[str]] = [[] for _ in prompts]
         size = max(
