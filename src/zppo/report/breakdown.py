@@ -20,7 +20,8 @@ _PHASES = (
 
 
 def of_run(run: Run) -> tuple[Chart, ...]:
-    """What one run's batches, buffer and time are made of; charts without data are left out."""
+    """What one run's batches, buffer and time are made of; charts without data, or with nothing
+    but zeros, are left out."""
     charts = (
         _composition(run),
         _by_accuracy(run, "buffer/composition", "Buffer by accuracy at admission", summed=False),
@@ -33,7 +34,7 @@ def of_run(run: Run) -> tuple[Chart, ...]:
         _reasons(run, "teacher/failed/", "Teacher failures by reason"),
         _reasons(run, "zone/compress_refused/", "Compressions refused, by reason"),
     )
-    return tuple(chart for chart in charts if chart is not None)
+    return tuple(chart for chart in charts if chart is not None and not chart.is_zero)
 
 
 def _composition(run: Run) -> Stack | None:

@@ -39,13 +39,20 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Curves over steps. `dots` marks single points, for what is measured now and then."""
+    """Curves over steps. `dots` marks single points, for what is measured now and then; `close`
+    lets the axis begin where the data do."""
 
     title: str
     note: str
     unit: Unit
     lines: tuple[Line, ...]
     dots: bool = False
+    close: bool = False
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every value is 0."""
+        return not any(y for line in self.lines for _, y in line.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,11 @@ class Stack:
     xs: tuple[float, ...] | tuple[str, ...]
     layers: tuple[Layer, ...]
     axis: str = "step"
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every value is 0."""
+        return not any(value for layer in self.layers for value in layer.values)
 
 
 Chart = Lines | Stack
@@ -115,44 +127,45 @@ def summary(chart: Chart) -> str:
 
 
 def hover(chart: Chart) -> dict[str, Any]:
-    """For the script: where the plot lies, and every value with the words to show for it."""
+    """For the script: where the plot lies, and the value of every series at every x (null where it
+    has none)."""
     if isinstance(chart, Lines):
         xs = sorted({x for line in chart.lines for x, _ in line.points})
-        low, high = _x_range(xs)
-        series = [
-            {
-                "n": visible(line.label),
-                "c": slot_colour(line.slot),
-                "r": line.run,
-                "p": [[_round(x), _round(y), say(y, chart.unit)] for x, y in line.points],
-            }
-            for line in chart.lines
-        ]
-        top, bottom = _y_range(chart)
+        series = [_at(line, xs) for line in chart.lines]
+        (low, high), (top, bottom) = _x_range(xs), _y_range(chart)
     else:
         named = bool(chart.xs) and isinstance(chart.xs[0], str)
         xs = list(range(len(chart.xs))) if named else [float(x) for x in chart.xs]
         low, high = (-0.5, len(xs) - 0.5) if named else _x_range(xs)
-        series = [
-            {
-                "n": visible(layer.label),
-                "c": layer.colour,
-                "r": None,
-                "p": [[x, None, say(v, chart.unit)] for x, v in zip(xs, layer.values, strict=True)],
-            }
-            for layer in reversed(chart.layers)
-        ]
-        top, bottom = 1.0, 0.0
-    named_xs = [visible(str(x)) for x in chart.xs] if isinstance(chart, Stack) else None
+        series = [_hovered(la.label, la.colour, la.values, None) for la in reversed(chart.layers)]
+        top, bottom = None, None
     axis = "step" if isinstance(chart, Lines) else chart.axis
     return {
         "x": [low, high],
-        "y": [bottom, top],
+        "y": None if top is None else [bottom, top],
         "plot": [LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM],
+        "unit": chart.unit,
         "axis": axis,
-        "names": named_xs if axis != "step" else None,
+        "names": None if isinstance(chart, Lines) or axis == "step" else [*map(_named, chart.xs)],
+        "xs": [_round(x) for x in xs],
         "series": series,
     }
+
+
+def _at(line: Line, xs: Sequence[float]) -> dict[str, Any]:
+    points = dict(line.points)
+    return _hovered(line.label, slot_colour(line.slot), [points.get(x) for x in xs], line.run)
+
+
+def _hovered(
+    label: str, colour: str, values: Sequence[float | None], run: int | None
+) -> dict[str, Any]:
+    rounded = [None if v is None else _round(v) for v in values]
+    return {"n": visible(label), "c": colour, "r": run, "p": rounded}
+
+
+def _named(x: float | str) -> str:
+    return visible(str(x))
 
 
 def say(value: float, unit: Unit) -> str:
@@ -185,7 +198,8 @@ def _curve(
     line: Line, across: Callable[[float], float], up: Callable[[float], float], dots: bool
 ) -> str:
     dash = _dash(line.slot)
-    style = f"stroke:{slot_colour(line.slot)}" + (f";stroke-dasharray:{dash}" if dash else "")
+    colour = f"stroke:{slot_colour(line.slot)}"
+    style = f"{colour};stroke-dasharray:{dash}" if dash else colour
     parts: list[str] = []
     if line.band:
         edge = [(x, high) for (x, _), (_, high) in zip(line.points, line.band, strict=True)]
@@ -193,7 +207,8 @@ def _curve(
         path = _path([*edge, *back[::-1]], across, up)
         parts.append(f'<path class="band" d="{path}Z" style="fill:{slot_colour(line.slot)}"/>')
     kind = "raw" if line.smooth else "line"
-    parts.append(f'<path class="{kind}" d="{_path(line.points, across, up)}" style="{style}"/>')
+    path = _path(line.points, across, up)
+    parts.append(f'<path class="{kind}" d="{path}" style="{colour if line.smooth else style}"/>')
     if line.smooth:
         path = _path(line.smooth, across, up)
         parts.append(f'<path class="line smooth" d="{path}" style="{style}"/>')
@@ -210,7 +225,15 @@ def _curve(
 def _path(
     points: Sequence[Point], across: Callable[[float], float], up: Callable[[float], float]
 ) -> str:
-    return "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
+    """Relative moves in tenths of a unit: half the length of absolute ones."""
+    tenths = [(round(10 * across(x)), round(10 * up(y))) for x, y in points]
+    moves = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(tenths)]
+    start = f"M{_tenth(tenths[0][0])} {_tenth(tenths[0][1])}"
+    return start + "".join(f"l{_tenth(x)} {_tenth(y)}" for x, y in moves)
+
+
+def _tenth(value: int) -> str:
+    return f"{value / 10:g}"
 
 
 def _y_range(chart: Lines) -> tuple[float, float]:
@@ -218,10 +241,10 @@ def _y_range(chart: Lines) -> tuple[float, float]:
     values = [y for line in chart.lines for _, y in line.points]
     values += [v for line in chart.lines for pair in line.band for v in pair]
     low, high = min(values), max(values)
-    if chart.unit in ("share", "count", "seconds"):
+    if chart.unit in ("share", "count", "seconds") and not chart.close:
         low = min(low, 0.0)
-    if chart.unit == "share" and high > 0.5:
-        high = max(high, 1.0)
+        if chart.unit == "share" and high > 0.5:
+            high = max(high, 1.0)
     if high == low:
         high, low = (low + (abs(low) or 1.0), low) if low >= 0 else (0.0, 2 * low)
     ticks = _ticks(low, high)
@@ -324,17 +347,20 @@ def _grid(low: float, high: float, up: Callable[[float], float], unit: Unit) -> 
 def _tick(value: float, ticks: Sequence[float], unit: Unit) -> str:
     step = min((b - a for a, b in pairwise(ticks)), default=1.0)
     if unit == "share":
-        digits = max(0, -math.floor(math.log10(100 * step) + 1e-9))
-        return f"{100 * value:.{min(digits, 3)}f}%"
+        return f"{100 * value:.{_digits(100 * step)}f}%"
     size = max(abs(t) for t in ticks)
     for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
-            scale = 1e3 if letter == "k" else limit
+            scale = 1e3 if letter == "k" else limit  # 10k, but 9000
             return f"{value / scale:g}{letter}" if value else "0"
     if 0 < size < 1e-3:
         return f"{value:.0e}" if value else "0"
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:.{digits}f}" if value else "0"
+    return f"{value:.{_digits(step)}f}" if value else "0"
+
+
+def _digits(step: float) -> int:
+    """Decimals that tell multiples of `step` apart."""
+    return next((d for d in range(6) if abs(round(step, d) - step) < 1e-3 * step), 6)
 
 
 def _steps(span: Point, across: Callable[[float], float]) -> str:
@@ -347,4 +373,5 @@ def _steps(span: Point, across: Callable[[float], float]) -> str:
 
 
 def _round(value: float) -> float:
-    return float(f"{value:.5g}")
+    rounded = float(f"{value:.5g}")
+    return int(rounded) if rounded.is_integer() else rounded

@@ -41,17 +41,28 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Charts that belong together."""
+    """Charts that belong together. `text` says what holds for all of them."""
 
     title: str
     charts: tuple[Chart, ...]
     text: str = ""
 
+    def without_zeros(self) -> Section:
+        """Charts that are 0 at every step become a line of the text."""
+        zero = [chart.title for chart in self.charts if chart.is_zero]
+        shown = tuple(chart for chart in self.charts if not chart.is_zero)
+        line = f"Zero at every step: {', '.join(zero)}." if zero else ""
+        return Section(self.title, shown, f"{self.text} {line}".strip())
+
 
 def sections(members: Sequence[Member]) -> list[Section]:
     """Every overlay of `members`; a section or chart that no run has data for is left out."""
     listed = [
-        Section("Validation accuracy", _evaluations(members)),
+        Section(
+            "Validation accuracy",
+            _evaluations(members),
+            "By family of question. These axes do not begin at 0.",
+        ),
         Section("Training accuracy", _metrics(ACCURACY, members)),
         Section("Learning signal", _metrics(LEARNING, members)),
         Section(
@@ -62,7 +73,7 @@ def sections(members: Sequence[Member]) -> list[Section]:
         Section("Cost", (*_metrics(COST, members), *_cumulative(CUMULATIVE_COST, members))),
         Section("Candidates", _audits(members), "Shares by windows of steps; the tables follow."),
     ]
-    return [section for section in listed if section.charts]
+    return [section.without_zeros() for section in listed if section.charts]
 
 
 def rest(members: Sequence[Member]) -> tuple[Chart, ...]:
@@ -132,8 +143,7 @@ def _evaluations(members: Sequence[Member]) -> tuple[Chart, ...]:
 
         lines = _overlay(members, series, smooth=False)
         if lines:
-            note = "Every validation question." if family == "all" else "Validation questions."
-            found.append(Lines(family, note, "share", lines, dots=True))
+            found.append(Lines(family, "", "share", lines, dots=True, close=True))
     return tuple(found)
 
 

@@ -15,11 +15,13 @@ from zppo.report.compare_runs import group_runs
 from zppo.report.curves import Member, rest, sections
 from zppo.report.page import data_block, page, text
 from zppo.report.reading import Run, read_run
-from zppo.report.tables import html
+from zppo.report.tables import Table, html
 from zppo.runs.files import write_atomic
 
 #: Runs whose own charts stand open.
 _OPEN = 3
+#: More runs than this are listed in a table.
+_CARDS = 6
 
 
 def report(paths: Sequence[Path], output: Path, *, mean: bool = False) -> Path:
@@ -56,7 +58,8 @@ def render(members: Sequence[Member]) -> str:
         parts.append(grid(section.charts) + "</section>")
     audits = [audit for member in members for audit in member.audits]
     if audits:
-        parts.append("<section><h2>Audit</h2>" + "".join(map(html, tables(audits))) + "</section>")
+        found = "".join(map(html, tables(audits)))
+        parts.append(f"<section><h2>Audit</h2><div class=tables>{found}</div></section>")
     shown = [(member, member.runs[0]) for member in members]
     parts.append("<section><h2>Run by run</h2>")
     for member, run in shown:
@@ -91,11 +94,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
     roots = [run.root.resolve() for run in runs]
     if twice := next((r for r in roots if roots.count(r) > 1), None):
         raise RunError(f"`{twice}` is named twice.")
-    for depth in range(1, max(len(root.parts) for root in roots) + 1):
-        names = ["/".join(root.parts[-depth:]) for root in roots]
-        if len(set(names)) == len(names):
-            break
-    return names
+    depth = next(
+        depth
+        for depth in range(1, max(len(root.parts) for root in roots) + 1)
+        if len({root.parts[-depth:] for root in roots}) == len(roots)
+    )
+    return ["/".join(root.parts[-depth:]) for root in roots]
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -106,6 +110,7 @@ def _top(members: Sequence[Member]) -> str:
     title = members[0].label if len(members) == 1 else f"{count} runs"
     return (
         f"<header class=top><h1>{text(title)}</h1>"
+        '<button type=button id=smooth aria-pressed="true">Smoothed</button>'
         "<button id=theme type=button>Dark</button></header>"
     )
 
@@ -116,34 +121,45 @@ def _bar(members: Sequence[Member]) -> str:
         f"{text(m.label)}</button>"
         for i, m in enumerate(members)
     ]
-    smooth = '<button type=button id=smooth aria-pressed="true">Smoothed</button>'
-    return f'<nav class=bar aria-label="Runs shown"><div>{"".join(buttons)}{smooth}</div></nav>'
+    return f'<nav class=bar aria-label="Runs shown"><div>{"".join(buttons)}</div></nav>'
 
 
 def _runs(members: Sequence[Member]) -> str:
-    return f"<div class=grid>{''.join(map(_card, members))}</div>"
+    facts = [_facts(member) for member in members]
+    if len(members) <= _CARDS:
+        return f"<div class=grid>{''.join(map(_card, members, facts))}</div>"
+    columns = tuple(dict.fromkeys(name for one in facts for name in one))
+    rows = tuple(
+        (member.label, *(one.get(name, "") for name in columns))
+        for member, one in zip(members, facts, strict=True)
+    )
+    return f"<div class=tables>{html(Table('Runs', ('', *columns), rows))}</div>"
 
 
-def _card(member: Member) -> str:
-    run = member.runs[0]
-    config = run.config
-    n = len(member.runs)
-    rows = [
-        ("method", config.method),
-        ("seeds" if n > 1 else "seed", ", ".join(str(r.config.seed) for r in member.runs)),
-        ("student", config.student.model),
-        ("teacher", config.teacher.kind if config.teacher else "none"),
-        ("steps", f"{run.steps:,} of {config.run.steps:,}"),
-        ("time" if n == 1 else "time a run", say(_mean(member, "time/total"), "seconds")),
-        ("tokens sampled", say(_mean(member, "tokens/sampled"), "count")),
-        ("validation accuracy", _before_after(member)),
-    ]
-    graduated = _mean(member, "buffer/graduated")
-    if any(r.series("buffer/size") for r in member.runs):
-        rows.append(("graduated", say(graduated, "count")))
-    listed = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in rows if v)
+def _card(member: Member, facts: dict[str, str]) -> str:
+    listed = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in facts.items())
     heading = f"<h3>{line_key(member.slot)}{text(member.label)}</h3>"
     return f"<article class='card run'>{heading}<dl>{listed}</dl></article>"
+
+
+def _facts(member: Member) -> dict[str, str]:
+    """What tells runs apart, in words; means where the member has several."""
+    run = member.runs[0]
+    config = run.config
+    several = len(member.runs) > 1
+    found = {
+        "method": config.method,
+        "seeds" if several else "seed": ", ".join(str(r.config.seed) for r in member.runs),
+        "student": config.student.model,
+        "teacher": config.teacher.kind if config.teacher else "none",
+        "steps": f"{run.steps:,} of {config.run.steps:,}",
+        "time": say(_mean(member, "time/total"), "seconds"),
+        "tokens sampled": say(round(_mean(member, "tokens/sampled")), "count"),
+        "validation accuracy": _before_after(member),
+    }
+    if any(r.series("buffer/size") for r in member.runs):
+        found["graduated"] = say(_mean(member, "buffer/graduated"), "count")
+    return {name: value for name, value in found.items() if value}
 
 
 def _mean(member: Member, key: str) -> float:

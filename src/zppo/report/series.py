@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 #: Points a curve is drawn with at most; more steps are averaged in bins.
-MOST_POINTS = 400
+MOST_POINTS = 240
 
 Point = tuple[float, float]
 
@@ -30,10 +30,9 @@ def binned(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def moving_mean(points: Sequence[Point], half: int) -> tuple[Point, ...]:
-    """Centred, over up to `half` neighbours on each side; the same number on both."""
+    """Centred, over `half` neighbours on each side, fewer at the ends."""
     found: list[Point] = []
     for i, (x, _) in enumerate(points):
-        reach = min(half, i, len(points) - 1 - i)
-        near = points[i - reach : i + reach + 1]
+        near = points[max(i - half, 0) : i + half + 1]
         found.append((x, sum(y for _, y in near) / len(near)))
     return tuple(found)

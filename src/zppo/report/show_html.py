@@ -10,7 +10,7 @@ from zppo.report.page import page, text
 from zppo.report.reading import GroupRow, RolloutRow
 from zppo.report.selection import Source, Visit
 from zppo.report.show_terminal import kind_name
-from zppo.report.text import cut
+from zppo.report.text import cut, one_line
 from zppo.report.thumbnails import Thumbnails
 from zppo.runs.files import write_atomic
 from zppo.types import Candidate, TeacherRollout
@@ -78,7 +78,8 @@ def _article(visit: Visit, thumbnails: Thumbnails) -> str:
     return (
         f"<article class=card><h2><span class=soft>step {visit.step}</span> "
         f"<bdi>{text(visit.question)}</bdi> <span class=soft><bdi>{text(first.source)}</bdi></span>"
-        f"{replayed}</h2><p>gold: <b><bdi>{text(cut(first.gold, 2000))}</bdi></b></p>"
+        f"{replayed}</h2><p class=question>{text(one_line(first.prompt, 240))}</p>"
+        f"<p>gold: <b><bdi>{text(cut(first.gold, 2000))}</bdi></b></p>"
         f"{_media(first, thumbnails)}{groups}{_teacher(visit.teacher)}{_troubles(visit)}</article>"
     )
 
@@ -87,9 +88,8 @@ def _media(group: GroupRow, thumbnails: Thumbnails) -> str:
     parts: list[str] = []
     for row in group.media:
         images, words = thumbnails.of(row)
-        shown = "".join(f'<img src="{uri}" alt="" loading="lazy">' for uri in images)
         caption = f"<figcaption class=soft>{text(words)}</figcaption>"
-        parts.append(f"<figure class=media>{shown}{caption}</figure>")
+        parts.append(f"<figure class=media>{''.join(images)}{caption}</figure>")
     return "".join(parts)
 
 

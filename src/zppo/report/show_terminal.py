@@ -18,7 +18,7 @@ _NAMES = {"bcq": "BCQ", "ncq": "NCQ"}
 
 def kind_name(kind: str) -> str:
     """`plain`, `BCQ`, ..."""
-    return _NAMES.get(kind, kind)
+    return _NAMES.get(kind, one_line(kind, 20))
 
 
 def blocks(visit: Visit, full: bool, width: int) -> Iterator[Shown]:

@@ -51,7 +51,10 @@ def markdown(table: Table) -> str:
 
 def html(table: Table) -> str:
     """A figure that scrolls within itself where it is wider than the screen."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    head = "".join(
+        f'<th scope="col"{" class=name" if i < table.labels else ""}>{escape(name)}</th>'
+        for i, name in enumerate(table.columns)
+    )
     body = "".join(f"<tr>{_cells(row, table.labels)}</tr>" for row in table.rows)
     note = f"<p class=note>{escape(visible(table.note))}</p>" if table.note else ""
     return (

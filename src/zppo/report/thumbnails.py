@@ -17,18 +17,19 @@ from zppo.types import Media
 
 SIDE = 256  # pixels of the longer side at most
 FRAMES = 6
-_FPS = 1.0  # frames a second taken from a video, before they are thinned out to FRAMES
+_SMALL = 128
+_FPS = 1.0  # frames a second, where the video has no rate of its own
 
 
 class Thumbnails:
-    """Turns the media rows of a log into data URIs. What was made once is kept."""
+    """Turns the media rows of a log into images for a page. What was made once is kept."""
 
     def __init__(self, store: MediaStore) -> None:
         self._store = store
         self._made: dict[str, tuple[list[str], str]] = {}
 
     def of(self, row: dict[str, Any]) -> tuple[list[str], str]:
-        """(data URIs, a line about what they show or why there are none)."""
+        """(image tags, a line about what they show or why there are none)."""
         key = json.dumps(row, sort_keys=True)
         if key not in self._made:
             self._made[key] = self._make(row)
@@ -42,22 +43,25 @@ class Thumbnails:
             return [], one_line(str(error), 200)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return [], f"media that cannot be read ({type(error).__name__})"
-        return [_data_uri(image) for image in images], words
+        return [_tag(image) for image in images], words
 
 
 def _images(media: Media) -> tuple[list[Image.Image], str]:
     if media.kind == "image":
         image = load_image(media.parts[0])
         return [image], f"image, {image.width} x {image.height}"
-    frames, times = load_frames(media, FRAMES, _FPS)
+    frames, times = load_frames(media, FRAMES, media.fps or _FPS)
     count = f"{len(media.parts)} frames" if len(media.parts) > 1 else "video"
     size = f"{frames[0].width} x {frames[0].height}"
     shown = "" if len(media.parts) == len(frames) else f", {len(frames)} shown"
     return frames, f"{count}, {size}, {times[-1]:.1f} s{shown}"
 
 
-def _data_uri(image: Image.Image) -> str:
+def _tag(image: Image.Image) -> str:
+    """An image within `SIDE`; one so small that its pixels count is marked for enlarging."""
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "WEBP", quality=80, lossless=max(image.size) <= _SMALL)
+    content = base64.b64encode(buffer.getvalue()).decode()
+    small = " class=small" if max(image.size) <= _SMALL else ""
+    return f'<img src="data:image/webp;base64,{content}" alt="" loading="lazy"{small}>'

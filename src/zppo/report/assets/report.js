@@ -27,7 +27,7 @@ function watch(figure, chart) {
   const [left, right, top, bottom] = chart.plot;
   const across = x => left + (x - chart.x[0]) / (chart.x[1] - chart.x[0]) * (right - left);
   const up = y => bottom + (y - chart.y[0]) / (chart.y[1] - chart.y[0]) * (top - bottom);
-  const xs = [...new Set(chart.series.flatMap(s => s.p.map(p => p[0])))].sort((a, b) => a - b);
+  const xs = chart.xs;
   let tip, marks, at = -1;
 
   svg.addEventListener("pointermove", event => {
@@ -49,8 +49,8 @@ function watch(figure, chart) {
   function show(index) {
     const rows = chart.series
       .filter(s => s.r === null || !off.has(s.r))
-      .map(s => [s, s.p.find(p => p[0] === xs[index])])
-      .filter(row => row[1]);
+      .map(s => [s, s.p[index]])
+      .filter(row => row[1] !== null);
     if (!rows.length) return hide();
     at = index;
     if (!tip) {
@@ -59,14 +59,14 @@ function watch(figure, chart) {
       tip.setAttribute("role", "status");
       marks = svg.appendChild(document.createElementNS(NS, "g"));
     }
-    tip.replaceChildren(head(index), ...rows.map(line));
+    tip.replaceChildren(head(index), ...rows.map(row => line(row, chart.unit)));
     const x = across(xs[index]);
     marks.replaceChildren(part("path", { class: "guide", d: `M${x} ${top}V${bottom}` }));
-    for (const [s, [, y]] of rows) {
-      if (y !== null) marks.append(part("circle", { cx: x, cy: up(y), r: 3, style: `fill:${s.c}` }));
+    for (const [s, y] of chart.y ? rows : []) {
+      marks.append(part("circle", { cx: x, cy: up(y), r: 3, style: `fill:${s.c}` }));
     }
     const scale = svg.clientWidth / svg.viewBox.baseVal.width;
-    const middle = svg.offsetLeft === undefined ? x * scale : x * scale;
+    const middle = x * scale;
     const inset = svg.getBoundingClientRect().left - figure.getBoundingClientRect().left;
     const leftward = middle > svg.clientWidth / 2;
     tip.style.left = leftward ? "" : `${inset + middle + 10}px`;
@@ -88,12 +88,12 @@ function watch(figure, chart) {
   }
 }
 
-function line([series, [, , value]]) {
+function line([series, value], unit) {
   const row = document.createElement("div");
   const key = row.appendChild(document.createElement("i"));
   key.style.background = series.c;
   row.appendChild(document.createElement("span")).textContent = series.n;
-  row.appendChild(document.createElement("em")).textContent = value;
+  row.appendChild(document.createElement("em")).textContent = say(value, unit);
   return row;
 }
 
@@ -109,6 +109,19 @@ function nearest(xs, wanted) {
     if (Math.abs(xs[i] - wanted) < Math.abs(xs[best] - wanted)) best = i;
   }
   return best;
+}
+
+function say(value, unit) {
+  if (unit === "share") return `${(100 * value).toFixed(1)}%`;
+  if (unit === "count") return value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 1 : 0 });
+  if (unit === "seconds" && value >= 60) {
+    const s = Math.round(value);
+    const two = n => String(n).padStart(2, "0");
+    const minutes = Math.floor(s / 60);
+    return minutes < 60 ? `${minutes}:${two(s % 60)}`
+      : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(s % 60)}`;
+  }
+  return Number(value.toPrecision(3)) + (unit === "seconds" ? " s" : "");
 }
 
 function short(x) {
