@@ -28,6 +28,7 @@ PLACES = {
 RARE = {
     "zone/skipped_reasons",
     "zone/compress_refused/REASON",
+    "zone/hint_refused/REASON",
     "teacher/failed/REASON",
     "teacher/solved_by_later",
     "update/left_out",

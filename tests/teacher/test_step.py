@@ -50,9 +50,9 @@ def tiny_text(body) -> str:
     return content if isinstance(content, str) else content[-1]["text"]
 
 
-def step_once(*servers: Server, **options):
+def step_once(*servers: Server, method: str = "zppo", **options):
     one = teacher(*servers, **options)
-    parts = replace(make_parts("zppo", "student.sampler_batch_tokens=1"), teacher=one)
+    parts = replace(make_parts(method, "student.sampler_batch_tokens=1"), teacher=one)
 
     async def main():
         try:
@@ -110,6 +110,21 @@ def test_a_changed_answer_never_gets_into_a_prompt():
     bcq = [r for r in result.reformulations if r.kind is GroupKind.BCQ]
     assert bcq and all(r.prompt is None and "answer_changed" in r.refused for r in bcq)
     assert result.metrics["zone/compress_refused/answer_changed"] > 0
+
+
+def test_a_hint_with_the_answer_in_it_never_gets_into_a_prompt():
+    def telling(body, k):
+        if "Write a hint" in tiny_text(body):
+            return "<hint>\\boxed{99}</hint>"
+        return lab_answer(body, k)
+
+    with Server(answer=telling) as server:
+        result = step_once(server, method="grpo+replay+hint")
+    hints = [r for r in result.reformulations if r.kind is GroupKind.HINT]
+    asked = [r for r in hints if r.refused]
+    assert asked and all(r.prompt is None for r in hints)
+    assert result.metrics["zone/hint_refused/shows_answer"] == len(asked)
+    assert "zone/compress_refused" not in result.metrics
 
 
 def test_the_teacher_works_while_others_still_roll_out():

@@ -117,7 +117,9 @@ def _reformulations(
         "zone/skipped": skipped.total(),
     }
     metrics |= {"zone/skipped_reasons": dict(skipped)} if skipped else {}
-    refused = Counter(reason for r in built for reason in r.refused)
+    hints = Counter(reason for r in built if r.kind is GroupKind.HINT for reason in r.refused)
+    metrics |= {f"zone/hint_refused/{reason}": n for reason, n in hints.items()}
+    refused = Counter(reason for r in built for reason in r.refused) - hints
     traces = refused.total() + sum(len(r.candidates) for r in built)
     if traces:
         # Traces that compression lost, out of all that a candidate block was to show.

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zppo.algorithm.compress import Compressed, Refusal, Trace, compress
-from zppo.algorithm.prompts import Templates, parse_hint
+from zppo.algorithm.checked import Refusal
+from zppo.algorithm.compress import Compressed, Trace, compress
+from zppo.algorithm.hints import write_hints
+from zppo.algorithm.prompts import Templates
 from zppo.config import Config
 from zppo.student.base import Student
-from zppo.teacher.base import Teacher, TeacherRequest
+from zppo.teacher.base import Teacher
 from zppo.types import (
     Candidate,
     Group,
@@ -178,31 +180,25 @@ def _split(
 # -- Hint and Prefix, the baselines -------------------------------------------------------------
 
 
-def _hint(plan: _Plan, hints: Mapping[str, str | None], templates: Templates) -> Reformulation:
+def _hint(plan: _Plan, hints: Mapping[str, str | Refusal], templates: Templates) -> Reformulation:
     question = plan.question
     if plan.positive is None:
         return Reformulation(question, GroupKind.HINT, None, skipped="no correct teacher rollout")
     hint = hints[question.id]
-    if hint is None:
-        return Reformulation(question, GroupKind.HINT, None, skipped="no answer-free hint")
+    if isinstance(hint, Refusal):
+        return Reformulation(
+            question, GroupKind.HINT, None, skipped="no answer-free hint", refused=(hint.value,)
+        )
     prompt = Prompt(question, GroupKind.HINT, templates.hint(question, hint))
     return Reformulation(question, GroupKind.HINT, prompt)
 
 
 async def _write_hints(
     plans: Sequence[_Plan], step: int, parts: StepParts
-) -> dict[str, str | None]:
-    cap = parts.config.algorithm.candidate_max_tokens
-    asked = [(p.question, p.positive.text) for p in plans if p.positive]
-    requests = [
-        TeacherRequest("hint", question, parts.templates.write_hint(question, text), text, cap)
-        for question, text in asked
-    ]
-    replies = await _teacher(parts).complete(requests, (parts.config.seed, step, 2))
-    return {
-        question.id: parse_hint(reply) if reply is not None else None
-        for (question, _), reply in zip(asked, replies, strict=True)
-    }
+) -> dict[str, str | Refusal]:
+    traces = {p.question.id: (p.question, p.positive.text) for p in plans if p.positive}
+    config, seed = parts.config.algorithm, (parts.config.seed, step, 2)
+    return await write_hints(traces, config, parts.student, _teacher(parts), parts.templates, seed)
 
 
 def _prefix(plan: _Plan, config: Config, templates: Templates, student: Student) -> Reformulation:
