@@ -137,14 +137,8 @@ def token_jsd(
         with torch.no_grad():
             theirs = teacher_head(t).to(ours.device)
         shared = min(ours.shape[-1], theirs.shape[-1])
-        # Finite instead of -inf: the difference of two infinities is no number.
-        return _JensenShannon.apply(
-            *(
-                sampling_logits(x[..., :shared], temperature, banned).clamp(min=_LOWEST)
-                for x in (ours, theirs)
-            ),
-            beta,
-        )  # pyright: ignore[reportReturnType]
+        logits = (sampling_logits(x[..., :shared], temperature, banned) for x in (ours, theirs))
+        return _JensenShannon.apply(*logits, beta)  # pyright: ignore[reportReturnType]
 
     return _by_chunks(one_chunk, student_hidden, teacher_hidden.detach(), chunk_tokens)
 
@@ -158,12 +152,18 @@ class _JensenShannon(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, beta: float) -> Tensor:
-        log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
-        log_m = torch.logaddexp(log_q + math.log1p(-beta), log_p + math.log(beta))
-        q, excess = log_q.exp(), log_q - log_m
+        # In place where nobody looks again: each of these is as large as the logits. A banned id
+        # is finite in log space: the difference of two infinities is no number.
+        log_q = student.log_softmax(-1).clamp_(min=_LOWEST)
+        log_p = teacher.log_softmax(-1).clamp_(min=_LOWEST)
+        log_m = log_q + math.log1p(-beta)
+        torch.logaddexp(log_m, log_p + math.log(beta), out=log_m)
+        p = log_p.exp()
+        kl_p = p.mul_(log_p.sub_(log_m)).sum(-1)
+        excess = log_m.neg_().add_(log_q)
+        q = log_q.exp_()
         kl_q = (q * excess).sum(-1)
-        kl_p = (log_p.exp() * (log_p - log_m)).sum(-1)
-        ctx.save_for_backward((1.0 - beta) * q * (excess - kl_q[:, None]))
+        ctx.save_for_backward(excess.sub_(kl_q[:, None]).mul_(q).mul_(1.0 - beta))
         return beta * kl_p + (1.0 - beta) * kl_q
 
     @staticmethod
