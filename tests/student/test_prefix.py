@@ -13,8 +13,10 @@ from zppo.types import Response
 LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
 
 
-def logprobs_and_gradients(kind, share, lengths, *overrides):
+def logprobs_and_gradients(kind, share, lengths, *overrides, repeat_keys=False):
     student = tiny.student(kind, f"student.share_prompt={str(share).lower()}", *overrides)
+    if repeat_keys:
+        student.model.config.get_text_config()._attn_implementation = "sdpa"
     student.model.train()
     prompts = tiny.prompts(kind)
     encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
@@ -39,9 +41,12 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
-def test_shared_prompt_equals_plain_rows(kind):
-    shared, shared_grads = logprobs_and_gradients(kind, True, LENGTHS)
-    plain, plain_grads = logprobs_and_gradients(kind, False, LENGTHS)
+@pytest.mark.parametrize("lengths", [LENGTHS, [[5, 1, 9], [2], [4, 6]]])
+@pytest.mark.parametrize("repeat_keys", [False, True])
+def test_shared_prompt_equals_plain_rows(kind, lengths, repeat_keys):
+    """With keys of the prompt read by all its responses, and with keys repeated for each."""
+    shared, shared_grads = logprobs_and_gradients(kind, True, lengths, repeat_keys=repeat_keys)
+    plain, plain_grads = logprobs_and_gradients(kind, False, lengths)
     torch.testing.assert_close(shared, plain, atol=2e-5, rtol=1e-5)
     assert shared_grads.keys() == plain_grads.keys()
     total = torch.cat([(shared_grads[n] - plain_grads[n]).flatten() for n in plain_grads]).norm()

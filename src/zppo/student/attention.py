@@ -15,6 +15,7 @@ key head, P prompt columns, T response columns, D head size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,11 +137,16 @@ def attention(
                 "does not know; set student.share_prompt=false."
             )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.shape[2] == 1 and not torch.is_grad_enabled():
+    if dropout > 0.0:
+        raise ModelError("Attention dropout does not go with prompt sharing; set it to 0.")
+    if query.shape[2] == 1:
         out = _next_token(query, key, scale)
     else:
-        raise NotImplementedError
-    return out.transpose(1, 2).contiguous(), None
+        out = _Cascade.apply(
+            query, key.keys, key.values, key.prompt_keys, key.prompt_values,
+            key.bias, key.layout, scale,
+        )  # fmt: skip
+    return out.transpose(1, 2).contiguous(), None  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _next_token(query: Tensor, past: Branches, scale: float) -> Tensor:
@@ -170,3 +176,83 @@ def _partial(
     top = scores.amax(-1, keepdim=True)
     weights = scores.sub_(top).exp_()
     return (weights.to(values.dtype) @ values).float(), weights.sum(-1, keepdim=True), top
+
+
+class _Cascade(torch.autograd.Function):
+    """(R, K * Q, T, D): causal attention of whole responses, each after its prompt; CPU only.
+
+    Both parts run in torch's flash kernel and are merged by their log-sum-exp. The kernel's
+    backward only needs the softmax's output and log-sum-exp: given those of the merged softmax, it
+    computes each part's share of the exact gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        prompt_keys: Tensor,
+        prompt_values: Tensor,
+        bias: Tensor | None,
+        layout: Layout,
+        scale: float,
+    ) -> Tensor:
+        spread, collect = _folded(query, keys.shape[1], layout)
+        out_p, lse_p = _flash(
+            spread(query), prompt_keys, prompt_values, attn_mask=bias, scale=scale
+        )
+        out_p, lse_p = collect(out_p), collect(lse_p[..., None]).squeeze(-1)
+        out_r, lse_r = _flash(query, *_repeated(query, keys, values), is_causal=True, scale=scale)
+        lse = torch.logaddexp(lse_p, lse_r)
+        weight_p, weight_r = (lse_p - lse).exp()[..., None], (lse_r - lse).exp()[..., None]
+        out = (out_p * weight_p + out_r * weight_r).to(query.dtype)
+        ctx.save_for_backward(query, keys, values, prompt_keys, prompt_values, bias, out, lse)
+        ctx.layout, ctx.scale = layout, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        query, keys, values, prompt_keys, prompt_values, bias, out, lse = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        spread, collect = _folded(query, keys.shape[1], ctx.layout)
+        of_query_p, of_prompt_keys, of_prompt_values = _flash_backward(
+            spread(grad), spread(query), prompt_keys, prompt_values,
+            spread(out), spread(lse[..., None]).squeeze(-1), 0.0, False,
+            attn_mask=bias, scale=ctx.scale,
+        )  # fmt: skip
+        of_query, of_keys, of_values = _flash_backward(
+            grad, query, *_repeated(query, keys, values), out, lse, 0.0, True, scale=ctx.scale
+        )
+        of_query = of_query + collect(of_query_p)
+        shape = (*keys.shape[:2], -1, *keys.shape[2:])
+        of_keys, of_values = (x.view(shape).sum(2) for x in (of_keys, of_values))
+        return of_query, of_keys, of_values, of_prompt_keys, of_prompt_values, None, None, None
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, **options)
+
+
+def _flash_backward(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*args, **options)
+
+
+def _repeated(query: Tensor, *key_heads: Tensor) -> list[Tensor]:
+    """(R, K, T, D) each to the R * K * Q heads of the query."""
+    return [x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in key_heads]
+
+
+def _folded(
+    query: Tensor, K: int, layout: Layout
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Functions from (R, K * Q, T, X) to the prompts' (B, K, W * Q * T, X), and back."""
+    R, heads, T, _ = query.shape
+
+    def spread(rows: Tensor) -> Tensor:
+        return layout.by_prompt(rows.reshape(R, K, heads // K * T, -1))
+
+    def collect(grid: Tensor) -> Tensor:
+        return layout.by_row(grid).reshape(R, heads, T, -1)
+
+    return spread, collect

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def use_onednn(model: nn.Module) -> None:
     """Send the fp32 linear layers of a model on the CPU through oneDNN."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            setattr(module, "forward", functools.partial(_forward, module))  # noqa: B010
+            setattr(module, "forward", MethodType(_forward, module))  # noqa: B010
 
 
 def _forward(module: nn.Linear, x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from transformers.cache_utils import (
 )
 
 from zppo.errors import ModelError
+from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
 from zppo.student.inputs import PromptBatch
 
 
@@ -37,6 +38,21 @@ class _PromptAttention(DynamicLayer):
         return key_states, value_states
 
     # The pass starts from nothing, also when a checkpoint repeats it.
+    def get_seq_length(self) -> int:
+        return 0
+
+
+class _BranchShared(DynamicLayer):
+    """Serves the prompts' keys and values, once each, to the response pass; stores nothing."""
+
+    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: Layout):
+        super().__init__()
+        self.prompt, self.bias, self.layout = (keys, values), bias, layout
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        return Branches(*self.prompt, self.bias, key_states, value_states, self.layout), None
+
+    # To the model's mask it looks empty: a `Branches` knows its own padding.
     def get_seq_length(self) -> int:
         return 0
 
@@ -139,13 +155,19 @@ def prompt_cache(config: Any) -> DynamicCache:
     return cache
 
 
-def branch_cache(prompt: Cache, rows: Tensor) -> Cache:
-    """The prompt's cache with one row a response; `rows` (R,) names each response's prompt."""
+def branch_cache(prompt: Cache, rows: Tensor, shared: tuple[Tensor | None, Layout] | None) -> Cache:
+    """The prompt's cache for one row a response; `rows` (R,) names each response's prompt.
+
+    `shared` is the prompts' padding bias and the rows' layout where attention reads a prompt that
+    exists once; None repeats its keys and values for every row.
+    """
     layers: list[Any] = []
     for layer in prompt.layers:
         if isinstance(layer, _PromptAttention):
-            keys, values = (x.index_select(0, rows) for x in layer.kept)
-            layers.append(_BranchAttention(keys, values))
+            if shared is None:
+                layers.append(_BranchAttention(*(x.index_select(0, rows) for x in layer.kept)))
+            else:
+                layers.append(_BranchShared(*layer.kept, *shared))
         else:
             assert isinstance(layer, _PromptLinear)
             layers.append(_BranchLinear(layer, rows))
@@ -198,14 +220,20 @@ def _shared(
     padding = max(0, 2 - inputs.shape[1])
     inputs = F.pad(inputs, (0, padding))
     steps = torch.arange(inputs.shape[1], device=inputs.device)
-    mask = torch.cat(
-        [prompts.mask.index_select(0, rows), (steps < lengths[:, None] - 1).long()], dim=1
-    )
+    # The CPU's flash kernel gives what merging two softmaxes takes; elsewhere prompts are repeated.
+    if shares_attention(model.config) and inputs.device.type == "cpu":
+        bias = padding_bias(prompts.mask, head.dtype)
+        shared = (bias, Layout.of(rows, len(prompts.ids)))
+        mask = None  # right padding comes after all that a token may see
+    else:
+        shared = None
+        own = (steps < lengths[:, None] - 1).long()
+        mask = torch.cat([prompts.mask.index_select(0, rows), own], dim=1)
     rest = model(
         input_ids=inputs,
         attention_mask=mask,
         position_ids=prompts.next_positions(rows, steps),
-        past_key_values=branch_cache(cache, rows),
+        past_key_values=branch_cache(cache, rows, shared),
         use_cache=True,
     ).last_hidden_state
     return torch.cat([first, rest[:, : rest.shape[1] - padding]], dim=1)
