@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from zppo.report.compare_tables import comparison_data, comparison_tables
 from zppo.report.paper import SCALES
 from zppo.report.tables import Table, markdown, terminal
 from zppo.report.tables_latex import latex
+from zppo.runs.directory import CONFIG
 from zppo.runs.sweep import read_manifest
 
 Format = Literal["table", "markdown", "latex", "json"]
@@ -38,11 +40,13 @@ def compare(
     """Compare runs, or with `paper` the paper's figures at `scales`. Raises a `ZppoError`."""
     if paper == bool(runs):
         raise RunError("Name the runs to compare, or --paper for the paper's own figures.")
-    folders = spread_out(runs)
+    folders, absent = spread_out(runs)
     results = [path for path in folders if is_result(path)]
     if results and len(results) < len(folders):
         other = next(path for path in folders if path not in results)
         raise RunError(f"`{results[0]}` is an evaluation on benchmarks and `{other}` is a run.")
+    if not folders and not paper:
+        raise RunError("None of these runs was started.")
     if paper:
         comparisons = [compare_paper(scale, baseline) for scale in scales or SCALES]
     elif results:
@@ -55,16 +59,23 @@ def compare(
                 folders, baseline=baseline, step=step, unit=unit or "questions", anyway=anyway
             )
         ]
-    show(comparisons, format)
+    show([replace(c, notes=(*absent, *c.notes)) for c in comparisons], format)
 
 
-def spread_out(paths: Sequence[Path]) -> list[Path]:
-    """Runs as they are, the folder of a sweep as the runs in it."""
+def spread_out(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Runs as they are, the folder of a sweep as the runs in it; and a note for each run of a
+    sweep that never came to be one."""
     found: list[Path] = []
+    notes: list[str] = []
     for path in paths:
         rows = read_manifest(path)
-        found += [path / row["name"] for row in rows] if rows else [path]
-    return found
+        found += [] if rows else [path]
+        for run in (path / row["name"] for row in rows):
+            if (run / CONFIG).is_file():
+                found.append(run)
+            else:
+                notes.append(f"`{run}` is not in it: it was not started, or failed at once.")
+    return found, notes
 
 
 def show(comparisons: Sequence[Comparison], format: Format, console: Console | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def _begin(run: SweepRun, config: str | None, command: Sequence[str]) -> _Job | 
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},  # a log that can be followed
         start_new_session=True,
     )
     return _Job(run, process, log)
