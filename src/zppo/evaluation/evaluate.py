@@ -1,0 +1,248 @@
+"""One evaluation: benchmark by benchmark, responses first, then scores, one result.
+
+FOLDER/
+    settings.json               what every response in the folder was made with
+    result.json                 all scores, rewritten after each benchmark
+    KEY/predictions.jsonl       a line a response, written as they come
+    KEY/judge.jsonl             a line a judge's reply
+    KEY/scores.jsonl            a line a verdict
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zppo.algorithm.prompts import Templates
+from zppo.config import Config
+from zppo.errors import ConfigError, DataError, RunError
+from zppo.evaluation import results
+from zppo.evaluation.benchmark import Benchmark
+from zppo.evaluation.judging import Judge, JudgePrompts
+from zppo.evaluation.loading import describe, load_items
+from zppo.evaluation.models import Model
+from zppo.evaluation.predict import predict, prompts, read_predictions
+from zppo.evaluation.score import score
+from zppo.evaluation.scorers import scorer_of
+from zppo.rewards import RuleGrader, WorkerPool
+from zppo.rewards.grader import Grader, close_grader
+from zppo.runs.files import write_atomic
+
+PREDICTIONS, JUDGEMENTS, SETTINGS = "predictions.jsonl", "judge.jsonl", "settings.json"
+
+#: (benchmark, phase, done, total)
+Progress = Callable[[str, str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to do beside the settings of the config."""
+
+    limit: int | None = None
+    data_root: Path | None = None
+    predict: bool = True
+    score: bool = True
+
+
+def require_judges(benchmarks: Sequence[Benchmark], judge: bool) -> None:
+    """Raise `ConfigError` for benchmarks that only a judge can score, without one."""
+    needy = [b.key for b in benchmarks if scorer_of(b).judge == "required"]
+    if needy and not judge:
+        raise ConfigError(
+            f"{', '.join(needy)}: only a judge can score this. Give --judge-endpoint URL and "
+            "--judge-model NAME (or judge.kind=local judge.model=...), or --predict-only to write "
+            "the responses now and score them later."
+        )
+
+
+async def evaluate(
+    benchmarks: Sequence[Benchmark],
+    open_model: Callable[[], Model],
+    name: str,
+    config: Config,
+    folder: Path,
+    judge: Judge | None = None,
+    options: Options | None = None,
+    progress: Progress = lambda key, phase, done, total: None,
+) -> dict[str, Any]:
+    """Evaluate, or go on with what lies in `folder`; returns what `result.json` then holds.
+
+    The model is opened when the first response is missing. A benchmark whose data cannot be read
+    is recorded under `failed` and the others go on. Raises `ConfigError` where a judge is needed,
+    `RunError` when the folder holds responses made with other settings, `DataError` when no
+    benchmark could be read at all.
+    """
+    options = options or Options()
+    if options.score:
+        require_judges(benchmarks, judge is not None)
+    templates = Templates.load(config.algorithm.templates)
+    settings = settings_of(config, templates, name)
+    _same_settings(folder, settings)
+    before = results.read_result(folder) or {}
+    result: dict[str, Any] = {
+        "schema": results.SCHEMA,
+        "model": before.get("model", {"name": name}),
+        "settings": settings,
+        "versions": results.versions(),
+        "judge": None if judge is None else judge.name,
+        "benchmarks": before.get("benchmarks", {}),
+        "families": {},
+        "failed": {},
+    }
+    model: Model | None = None
+    grader = _grader(config)
+    try:
+        for benchmark in benchmarks:
+            key = benchmark.key
+            try:
+                loaded = load_items(benchmark, options.data_root, options.limit)
+            except DataError as error:
+                result["failed"][key] = str(error)
+                continue
+            texts = prompts(loaded.items, templates)
+            file = folder / key / PREDICTIONS
+            samples = config.evaluation.samples
+            if options.predict:
+                lazy = _Lazy(open_model, model)
+                seed = (config.seed, zlib.crc32(key.encode()))
+                await predict(
+                    lazy, loaded.items, texts, samples, file, seed, _bound(progress, key, "asked")
+                )
+                model = lazy.model
+                if model is not None:
+                    result["model"] = model.describe()
+            if not options.score:
+                continue
+            scorer = scorer_of(benchmark)
+            progress(key, "scored", 0, len(loaded.items) * samples)
+            scores = await score(
+                loaded.items,
+                read_predictions(file, loaded.items, texts),
+                samples,
+                scorer,
+                grader,
+                judge,
+                folder / key / JUDGEMENTS,
+            )
+            progress(key, "scored", len(loaded.items) * samples, len(loaded.items) * samples)
+            results.write_scores(folder, key, scores)
+            used = judge if scorer.judge != "none" else None
+            entry = results.benchmark_entry(
+                benchmark,
+                scorer,
+                scorer.summarize(scores.scored),
+                scores,
+                samples,
+                describe(loaded),
+                _prompt_digests(judge, scorer.name) if used else {},
+                used.name if used else None,
+            )
+            result["benchmarks"][key] = entry | {"limit": options.limit}
+            result["families"] = results.families(result["benchmarks"])
+            results.write_result(folder, result)
+    finally:
+        await close_grader(grader)
+        if judge is not None:
+            await judge.aclose()
+        if model is not None:
+            await model.aclose()
+    if len(result["failed"]) == len(benchmarks):
+        raise DataError("\n".join(result["failed"].values()))
+    results.write_result(folder, result)
+    return result
+
+
+class _Lazy:
+    """A model that is opened when it is first asked."""
+
+    def __init__(self, open_model: Callable[[], Model], model: Model | None) -> None:
+        self.open, self.model = open_model, model
+        self.name = ""
+
+    def describe(self) -> dict[str, Any]:
+        return {} if self.model is None else self.model.describe()
+
+    def answer(self, asks: Any, seed: Sequence[int]) -> Any:
+        self.model = self.model or self.open()
+        return self.model.answer(asks, seed)
+
+    async def aclose(self) -> None:
+        if self.model is not None:
+            await self.model.aclose()
+
+
+def settings_of(config: Config, templates: Templates, name: str) -> dict[str, Any]:
+    """All that decides a response beside model and question (method section 9)."""
+    e, d = config.evaluation, config.data
+    sources = {key: templates.sources[key] for key in ("plain", "closer")}
+    return {
+        "model": name,
+        "seed": config.seed,
+        "decoding": {
+            "temperature": e.temperature,
+            "top_p": e.top_p,
+            "top_k": e.top_k,
+            "min_p": 0.0,
+            "presence_penalty": e.presence_penalty,
+            "repetition_penalty": 1.0,
+            "max_new_tokens": e.max_response_tokens,
+        },
+        "media": {
+            "min_pixels": d.min_pixels,
+            "max_pixels": d.max_pixels,
+            "video_fps": d.video_fps,
+            "max_frames": d.max_frames,
+        },
+        "closer": sources["closer"].strip(),
+        "templates": hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16],
+    }
+
+
+def _same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a new folder; raise `RunError` where they are others than before."""
+    file = folder / SETTINGS
+    if not file.is_file():
+        if any(folder.glob(f"*/{PREDICTIONS}")):
+            raise RunError(f"`{folder}` holds predictions but no {SETTINGS}; use another folder.")
+        write_atomic(file, (json.dumps(settings, indent=2) + "\n").encode())
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"`{file}` is damaged: {error}") from None
+    other = [key for key in settings if before.get(key) != settings[key]]
+    if other:
+        lines = [f"{key}: {before.get(key)} there, {settings[key]} now" for key in other]
+        raise RunError(
+            f"`{folder}` holds responses made with other settings. Use another folder "
+            "(--output), or the settings of before:\n  " + "\n  ".join(lines)
+        )
+
+
+def _grader(config: Config) -> Grader:
+    options = config.rewards
+    pool = None
+    if options.isolate and os.name == "posix":
+        pool = WorkerPool(
+            options.workers, deadline_s=options.deadline_s, memory_mb=options.memory_mb
+        )
+    return RuleGrader(options.mode, pool)
+
+
+def _prompt_digests(judge: Judge | None, scorer: str) -> dict[str, str]:
+    """Hashes of the judge templates a scorer may use."""
+    if judge is None:
+        return {}
+    prompts: JudgePrompts = judge.prompts
+    own = [name for name in prompts.sources if name.partition("_")[0] == scorer]
+    return prompts.digest(own or ["answer"])
+
+
+def _bound(progress: Progress, key: str, phase: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(key, phase, done, total)
