@@ -252,12 +252,13 @@ def show(
 def audit(
     runs: RunArgs,
     window: Annotated[int | None, typer.Option(min=1, help="Steps a row over training.")] = None,
+    mean: Annotated[bool, typer.Option("--mean", help="Seeds of a method as one.")] = False,
     format: FormatOption = "table",
 ) -> None:
     """What BCQ and NCQ rollouts do with their candidates, and what is left of it later."""
     from zppo.report.audit_command import audit_runs
 
-    audit_runs(runs, window, format)
+    audit_runs(runs, window, format, mean=mean)
 
 
 @app.command()

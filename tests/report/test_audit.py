@@ -10,7 +10,7 @@ from tests.report.logs import group, log, teacher
 from tests.runs.fakes import fake_build, fake_config
 from zppo.config_rewards import RewardsConfig
 from zppo.errors import RunError
-from zppo.report.audit import Groups, Matches, audit_run, audit_step, merge
+from zppo.report.audit import Groups, Matches, audit_run, audit_step, merge, pool
 from zppo.report.audit_tables import as_json, tables
 from zppo.report.matching import Matcher
 from zppo.report.reading import read_run
@@ -94,6 +94,16 @@ def test_a_run_is_audited_as_a_whole_and_in_windows(run: Path) -> None:
     # The fake student is right only with the gold answer, which is the positive's.
     assert audit.total.bcq_right.other == 0
     assert as_json(audit)["shares"]["bcq_right"]["positive"] == 1.0
+
+
+def test_seeds_pooled_are_added_up_and_their_questions_kept_apart(run: Path) -> None:
+    audit = audit_run(read_run(run), window=3)
+    both = pool("zppo", [audit, audit])
+    assert both.total.kinds["bcq"] == audit.total.kinds["bcq"] + audit.total.kinds["bcq"]
+    assert [(w.first, w.last) for w in both.windows] == [(1, 3), (4, 4)]
+    once, twice = audit.transfer[0], both.transfer[0]
+    assert (twice.returns, twice.questions) == (2 * once.returns, 2 * once.questions)
+    assert twice.after == pytest.approx(once.after)
 
 
 def test_tables_stand_beside_the_paper(run: Path) -> None:

@@ -10,13 +10,13 @@ carry a gradient, and (`transfer.py`) what is left of it when the question comes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from zppo.errors import RunError
 from zppo.report.matching import Matched, Matcher, Pair
 from zppo.report.reading import GroupRow, RolloutRow, Run, StepLog
-from zppo.report.transfer import Return, Transfer, follow, summarize
+from zppo.report.transfer import Contrast, Return, Transfer, contrast, follow, summarize
 from zppo.types import GroupKind
 
 
@@ -56,6 +56,9 @@ class Groups:
         return _added(self, more)
 
 
+#: Steps of pooled runs are set apart by this, so that no contrast is drawn between runs.
+_APART = 10**9
+
 Counts = TypeVar("Counts", Matches, Groups)
 
 
@@ -84,13 +87,22 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The audit of a run: over all of its logged steps, by windows of steps, and the transfer."""
+    """The audit of a run: over all of its logged steps and by windows of steps; `returns` are its
+    hard questions that came back, of which `tau` tells when they are solved."""
 
     name: str
-    method: str
     total: Window
     windows: tuple[Window, ...]
-    transfer: tuple[Transfer, ...]
+    returns: tuple[Return, ...]
+    tau: float
+
+    @property
+    def transfer(self) -> tuple[Transfer, ...]:
+        return summarize(self.returns, self.tau)
+
+    @property
+    def contrast(self) -> Contrast | None:
+        return contrast(self.returns)
 
 
 def audit_run(
@@ -118,13 +130,23 @@ def audit_run(
             found.append(audit_step(log, matcher))
             returns += visits(log)
             progress(done, len(steps))
-    return Audit(
-        run.name,
-        run.config.method,
-        merge(found),
-        tuple(_windows(found, window or -(-steps[-1] // 10))),
-        summarize(returns, run.config.algorithm.hard_threshold),
+    windows = _windows(found, window or -(-steps[-1] // 10))
+    tau = run.config.algorithm.hard_threshold
+    return Audit(run.name, merge(found), tuple(windows), tuple(returns), tau)
+
+
+def pool(name: str, audits: Sequence[Audit]) -> Audit:
+    """Audits of runs that differ in their seed as one: counts are added up, windows of the same
+    steps merged. A question is another one in every run."""
+    starts = sorted({w.first for audit in audits for w in audit.windows})
+    windows = (merge([w for a in audits for w in a.windows if w.first == s]) for s in starts)
+    returns = (
+        replace(one, question=f"{i}:{one.question}", step=one.step + i * _APART)
+        for i, audit in enumerate(audits)
+        for one in audit.returns
     )
+    total = merge([audit.total for audit in audits])
+    return Audit(name, total, tuple(windows), tuple(returns), audits[0].tau)
 
 
 def audit_step(log: StepLog, matcher: Matcher) -> Window:
@@ -154,14 +176,14 @@ def audit_step(log: StepLog, matcher: Matcher) -> Window:
 
 
 def merge(windows: Sequence[Window]) -> Window:
-    """Windows in order of steps as one."""
+    """Windows as one."""
     kinds: dict[str, Groups] = {}
     for window in windows:
         for kind, groups in window.kinds.items():
             kinds[kind] = kinds.get(kind, Groups()) + groups
     return Window(
-        windows[0].first,
-        windows[-1].last,
+        min(w.first for w in windows),
+        max(w.last for w in windows),
         _sum(w.bcq_right for w in windows),
         _sum(w.bcq_wrong for w in windows),
         _sum(w.ncq_right for w in windows),

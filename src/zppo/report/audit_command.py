@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.progress import Progress
 
-from zppo.report.audit import Audit, audit_run
+from zppo.report.audit import Audit, audit_run, pool
 from zppo.report.audit_tables import as_json, tables
+from zppo.report.compare_runs import group_runs
+from zppo.report.labels import labels
 from zppo.report.reading import Run, read_run
 from zppo.report.tables import markdown, terminal
+from zppo.report.text import visible
 
 
 def audit_runs(
-    runs: Sequence[Path], window: int | None, format: Literal["table", "markdown", "json"]
+    paths: Sequence[Path],
+    window: int | None,
+    format: Literal["table", "markdown", "json"],
+    *,
+    mean: bool = False,
 ) -> None:
-    """Print the audit of `runs`. Raises a `ZppoError`."""
-    audits = audit_all([read_run(path) for path in runs], window)
+    """Print the audit of the runs in `paths`; with `mean`, those that differ in their seed as one.
+    Raises a `ZppoError`."""
+    runs = [read_run(path) for path in paths]
+    groups = group_runs(runs) if mean else {n: [r] for n, r in zip(labels(runs), runs, strict=True)}
+    audits = audit_all(groups, window)
     if format == "json":
         print(json.dumps([as_json(audit) for audit in audits], indent=1))
     elif format == "markdown":
@@ -32,16 +42,15 @@ def audit_runs(
             console.print()
 
 
-def audit_all(runs: Sequence[Run], window: int | None = None) -> list[Audit]:
-    """The audits of runs, with a bar on standard error while their logs are read."""
+def audit_all(groups: Mapping[str, Sequence[Run]], window: int | None = None) -> list[Audit]:
+    """An audit a group, with a bar on standard error while the logs are read."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        audits: list[Audit] = []
-        for run in runs:
-            task = bar.add_task(run.name, total=None)
 
-            def move(done: int, total: int, task=task) -> None:
-                bar.update(task, completed=done, total=total)
+        def one(run: Run) -> Audit:
+            task = bar.add_task(visible(run.name).replace("[", "("), total=None)
+            return audit_run(
+                run, window, lambda done, total: bar.update(task, completed=done, total=total)
+            )
 
-            audits.append(audit_run(run, window, move))
-        return audits
+        return [pool(name, [one(run) for run in runs]) for name, runs in groups.items()]

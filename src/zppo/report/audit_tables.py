@@ -17,17 +17,23 @@ _KIND_NAMES = {"plain": "plain", "bcq": "BCQ", "ncq": "NCQ", "hint": "hint", "pr
 def tables(audits: Sequence[Audit]) -> list[Table]:
     """Every table of some audits; those of kinds that no run has are left out."""
     found = [_bcq(audits), _ncq(audits), *map(_over_training, audits)]
-    return [t for t in found if t is not None] + [_groups(audits), _transfer(audits)]
+    last = [_groups(audits), _transfer(audits), _contrast(audits)]
+    return [table for table in [*found, *last] if table is not None]
 
 
 def as_json(audit: Audit) -> dict[str, Any]:
     """The counts of an audit, and the shares of its total."""
-    return asdict(audit) | {
+    return {
+        "name": audit.name,
+        "total": asdict(audit.total),
+        "windows": [asdict(window) for window in audit.windows],
+        "transfer": [asdict(row) for row in audit.transfer],
+        "contrast": asdict(audit.contrast) if audit.contrast else None,
         "shares": {
             "bcq_right": _shares(audit.total.bcq_right),
             "bcq_wrong": _shares(audit.total.bcq_wrong),
             "ncq": _shares(audit.total.ncq),
-        }
+        },
     }
 
 
@@ -186,6 +192,32 @@ def _transfer_row(name: str, row: Transfer) -> tuple[str, ...]:
         f"{100 * row.after:.1f}",
         "" if row.margin is None else f"{100 * row.margin:.1f}",
         f"{100 * row.solved:.1f}",
+    )
+
+
+def _contrast(audits: Sequence[Audit]) -> Table | None:
+    found = [(audit.name, audit.contrast) for audit in audits]
+    rows = tuple(
+        (
+            name,
+            str(c.steps),
+            str(c.taken),
+            str(c.others),
+            f"{100 * c.difference:+.1f}",
+            f"{100 * c.margin:.1f}",
+        )
+        for name, c in found
+        if c is not None
+    )
+    if not rows:
+        return None
+    return Table(
+        "Transfer: taken for BCQ or NCQ against left out, by the draw of the pre-cap",
+        ("run", "steps", "taken", "left out", "difference", "±"),
+        rows,
+        "Percentage points of plain accuracy at the next visit, between questions without a right "
+        "rollout in the same step, some of which the pre-cap drew at random. ±: half the 95% "
+        "interval. What the training does for all questions alike cancels out.",
     )
 
 

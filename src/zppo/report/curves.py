@@ -36,7 +36,7 @@ class Member:
     label: str
     slot: int
     runs: tuple[Run, ...]
-    audits: tuple[Audit, ...] = ()
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +191,10 @@ def _audits(members: Sequence[Member]) -> tuple[Chart, ...]:
     for title, note, count in _AUDITED:
         lines: list[Line] = []
         for index, member in enumerate(members):
-            series: list[dict[int, float]] = []
-            for audit in member.audits:
-                counted = {(w.first + w.last) // 2: count(w) for w in audit.windows}
-                series.append({x: n / total for x, (n, total) in counted.items() if total})
-            lines += _line(member, index, series, smooth=False)
+            windows = member.audit.windows if member.audit else ()
+            counted = {(w.first + w.last) // 2: count(w) for w in windows}
+            shares = {step: n / total for step, (n, total) in counted.items() if total}
+            lines += _line(member, index, [shares], smooth=False)
         if lines:
             found.append(Lines(title, note, "share", tuple(lines), dots=True))
     return tuple(found)

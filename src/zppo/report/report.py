@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zppo.errors import RunError
-from zppo.report.audit import Audit
 from zppo.report.audit_command import audit_all
 from zppo.report.audit_tables import tables
 from zppo.report.breakdown import of_run
 from zppo.report.charts import Chart, Stack, hover, line_key, say, svg
 from zppo.report.compare_runs import group_runs
 from zppo.report.curves import Member, rest, sections
+from zppo.report.labels import labels
 from zppo.report.page import data_block, page, text
 from zppo.report.reading import Run, read_run
 from zppo.report.tables import Table, html
@@ -34,11 +34,19 @@ def report(paths: Sequence[Path], output: Path, *, mean: bool = False) -> Path:
     for run in runs:
         if not run.metrics:
             raise RunError(f"`{run.root}` has no step to report on yet.")
-    logged = [run for run in runs if run.rollout_steps()]
-    audits = dict(zip([r.root for r in logged], audit_all(logged), strict=True))
-    members = _members(runs, audits, mean)
+    groups = group_runs(runs) if mean else {n: [r] for n, r in zip(labels(runs), runs, strict=True)}
+    logged = {name: logs for name, some in groups.items() if (logs := _logged(some))}
+    audits = dict(zip(logged, audit_all(logged), strict=True))
+    members = [
+        Member(name, slot, tuple(some), audits.get(name))
+        for slot, (name, some) in enumerate(groups.items())
+    ]
     write_atomic(output, render(members).encode("utf-8"))
     return output
+
+
+def _logged(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.rollout_steps()]
 
 
 def render(members: Sequence[Member]) -> str:
@@ -56,7 +64,7 @@ def render(members: Sequence[Member]) -> str:
         parts.append(f"<section><h2>{text(section.title)}</h2>")
         parts.append(f"<p class=soft>{text(section.text)}</p>" if section.text else "")
         parts.append(grid(section.charts) + "</section>")
-    audits = [audit for member in members for audit in member.audits]
+    audits = [member.audit for member in members if member.audit]
     if audits:
         found = "".join(map(html, tables(audits)))
         parts.append(f"<section><h2>Audit</h2><div class=tables>{found}</div></section>")
@@ -76,30 +84,6 @@ def render(members: Sequence[Member]) -> str:
     body = "\n".join(parts)
     title = "zppo: " + ", ".join(member.label for member in members)
     return page(title, body, ("page.css", "report.css"), ("theme.js", "report.js"))
-
-
-def _members(runs: Sequence[Run], audits: dict[Path, Audit], mean: bool) -> list[Member]:
-    groups = group_runs(runs) if mean else dict(zip(labels(runs), ([r] for r in runs), strict=True))
-    return [
-        Member(label, slot, tuple(some), tuple(audits[r.root] for r in some if r.root in audits))
-        for slot, (label, some) in enumerate(groups.items())
-    ]
-
-
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A name a run: its folder's, with as many parents as it takes to tell the runs apart.
-
-    Raises `RunError` when a run is named twice.
-    """
-    roots = [run.root.resolve() for run in runs]
-    if twice := next((r for r in roots if roots.count(r) > 1), None):
-        raise RunError(f"`{twice}` is named twice.")
-    depth = next(
-        depth
-        for depth in range(1, max(len(root.parts) for root in roots) + 1)
-        if len({root.parts[-depth:] for root in roots}) == len(roots)
-    )
-    return ["/".join(root.parts[-depth:]) for root in roots]
 
 
 # -- parts ----------------------------------------------------------------------------------------

@@ -5,8 +5,11 @@ them the student was trained on this question's BCQ or NCQ prompt, or it was not
 the hardest questions first, so treated and untreated ones must be compared at the same accuracy:
 the groups here are split into those with no right rollout and the rest.
 
-It remains an observation, not an experiment: at equal accuracy ties are drawn at random, but the
-share of treated questions falls as the buffer fills, and so differs over training.
+That table remains an observation: treated and untreated questions come from different times. But
+where a step has more questions without any right rollout than it has room for, the pre-cap draws
+among them at random, and when a question comes back is drawn at random too. `contrast` compares
+within such steps, which makes it an experiment. It sees what stays with the question itself: what
+training on some questions does for all others cancels out.
 """
 
 from __future__ import annotations
@@ -28,13 +31,16 @@ _Z = 1.96
 @dataclass(frozen=True, slots=True)
 class Return:
     """Two visits of a question in a row, the first one hard. `kinds` are the reformulated prompts
-    of it that were sampled at the first one, sorted; `steps` passed between the two."""
+    of it that were sampled at the first one, sorted, and `taken` tells whether the step set out to
+    reformulate it; `steps` passed between `step`, the first one, and the second."""
 
     question: str
-    kinds: tuple[str, ...]
+    step: int
+    steps: int
     before: float
     after: float
-    steps: int
+    kinds: tuple[str, ...] = ()
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,21 @@ class Transfer:
     steps: float
 
 
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Accuracy at return of questions that were taken for reformulation, minus that of others of
+    the same step, none of which had a right rollout. `margin` is half the 95% interval."""
+
+    steps: int
+    taken: int
+    others: int
+    difference: float
+    margin: float
+
+
 def follow(tau: float) -> Callable[[StepLog], list[Return]]:
     """A function to call with every step's log in order; it gives the returns of that step."""
-    last: dict[str, tuple[int, float, tuple[str, ...]]] = {}
+    last: dict[str, tuple[int, float, tuple[str, ...], bool]] = {}
 
     def visit(log: StepLog) -> list[Return]:
         kinds: dict[str, set[str]] = {}
@@ -70,16 +88,18 @@ def follow(tau: float) -> Callable[[StepLog], list[Return]]:
                 plain.setdefault(group.question, []).append(group)
             else:
                 kinds.setdefault(group.question, set()).add(group.kind)
+        skipped = {row.question for row in log.skipped}
         returns: list[Return] = []
         for question, groups in plain.items():
             accuracy = sum(map(own_accuracy, groups)) / len(groups)
             treated = tuple(sorted(kinds.get(question, ())))
             if question in last:
-                step, before, earlier = last[question]
+                step, before, earlier, taken = last[question]
                 if is_hard(before, tau):
                     gap = log.step - step
-                    returns.append(Return(question, earlier, before, accuracy, gap))
-            last[question] = (log.step, accuracy, treated)
+                    returns.append(Return(question, step, gap, before, accuracy, earlier, taken))
+            taken = bool(treated) or question in skipped
+            last[question] = (log.step, accuracy, treated, taken)
         return returns
 
     return visit
@@ -98,6 +118,31 @@ def summarize(returns: Sequence[Return], tau: float) -> tuple[Transfer, ...]:
         rows.setdefault((one.before == 0.0, treatment), []).append(one)
     order = sorted(rows, key=lambda key: (not key[0], key[1] == "none", key[1]))
     return tuple(_transfer(key[1], key[0], rows[key], tau) for key in order)
+
+
+def contrast(returns: Sequence[Return]) -> Contrast | None:
+    """The effect of being taken, by least squares with a level of its own for every step.
+
+    Questions whose prompts could not be built count as taken: leaving them out would leave out
+    the hardest. None where no step has returns of both sorts, or too few to tell their spread.
+    """
+    by_step: dict[int, tuple[list[float], list[float]]] = {}
+    for one in returns:
+        if one.before == 0.0:
+            by_step.setdefault(one.step, ([], []))[one.taken].append(one.after)
+    cells = [(np.array(no), np.array(yes)) for no, yes in by_step.values() if no and yes]
+    n = sum(len(no) + len(yes) for no, yes in cells)
+    freedom = n - len(cells) - 1
+    if not cells or freedom < 1:
+        return None
+    weights = np.array([len(no) * len(yes) / (len(no) + len(yes)) for no, yes in cells])
+    gaps = np.array([yes.mean() - no.mean() for no, yes in cells])
+    difference = float(weights @ gaps / weights.sum())
+    within = sum(float(((x - x.mean()) ** 2).sum()) for cell in cells for x in cell)
+    between = float(weights @ (gaps - difference) ** 2)
+    error = math.sqrt((within + between) / freedom / weights.sum())
+    taken = sum(len(yes) for _, yes in cells)
+    return Contrast(len(cells), taken, n - taken, difference, _Z * error)
 
 
 def _transfer(treatment: str, all_wrong: bool, some: Sequence[Return], tau: float) -> Transfer:
