@@ -36,6 +36,20 @@ class LocalTeacherConfig(Section):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_response_tokens: int = Field(default=12_288, ge=1)
     sampler_batch_tokens: int = Field(default=131_072, ge=1)
+    template_arguments: dict[str, Any] = Field(
+        default={}, description="variables of the chat template, such as enable_thinking"
+    )
+    task_template_arguments: dict[str, Any] = Field(
+        default={}, description="further ones of text tasks only: compression, hints, judging"
+    )
+
+    @model_validator(mode="after")
+    def _sets_no_own_argument(self) -> LocalTeacherConfig:
+        own = {"conversation", "tokenize", "add_generation_prompt", "return_tensors"}
+        for name in ("template_arguments", "task_template_arguments"):
+            if taken := sorted(own & set(getattr(self, name))):
+                raise ValueError(f"`{name}` cannot set {', '.join(taken)}")
+        return self
 
 
 class EndpointConfig(Section):
@@ -94,7 +108,7 @@ class OpenAITeacherConfig(Section):
         default={}, description="further fields of every request, such as chat_template_kwargs"
     )
     task_extra_body: dict[str, Any] = Field(
-        default={}, description="further fields of text tasks only: compression, hints"
+        default={}, description="further fields of text tasks only: compression, hints, judging"
     )
 
     @model_validator(mode="after")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from tests import tiny
 from tests.e2e.test_methods import LuckyGrader, make_parts, run
 from zppo.config import LocalTeacherConfig
 from zppo.errors import ModelError
 from zppo.rewards import Grade
+from zppo.runs.build import check_media
 from zppo.student.sampler import Sampling, sample_groups
 from zppo.teacher.base import TeacherRequest
 from zppo.teacher.local import LocalTeacher
+from zppo.teacher.several import SeveralTeachers
 from zppo.types import GroupKind, Media, Prompt, Question, RolloutStatus
 
 
@@ -86,6 +90,48 @@ def test_a_text_teacher_says_what_it_cannot_read():
     question = Question("a picture", "1?", "1", media=(Media("image", (tiny.png(32, 32),)),))
     with pytest.raises(ModelError, match="`a picture` has images, but `llama` is a text model"):
         asyncio.run(teacher("llama").sample([(question, "1?")], 1, (0,)))
+
+
+def test_a_start_is_refused_where_the_teacher_could_not_see():
+    question = Question("a picture", "1?", "1", media=(Media("image", (tiny.png(32, 32),)),))
+    text, sees = Question("q", "1?", "1"), teacher("vlm")
+    blind = SeveralTeachers([sees, teacher("llama")])
+    config = tiny.config()
+    with pytest.raises(ModelError, match="`a picture` has images, but `llama` is a text model"):
+        check_media(config, blind, [text, question])
+    check_media(config, sees, [text, question])
+    check_media(config, blind, [text])
+    only_compresses = config.model_copy(update={"method": "grpo+replay+ncq"})
+    check_media(only_compresses, blind, [question])
+
+
+def test_tasks_have_template_arguments_of_their_own():
+    """A template that thinks by default: `enable_thinking` is on for answers, off for tasks."""
+    loaded = tiny.loaded("llama")
+    thinking = copy.copy(loaded.tokenizer)
+    thinking.chat_template = (
+        "{{ messages[0].content }}{% if enable_thinking is not defined or enable_thinking %}"
+        "<think>{% endif %}{% if style is defined %}{{ style }}{% endif %}"
+    )
+    options = LocalTeacherConfig(
+        model="tiny",
+        template_arguments={"style": "!"},
+        task_template_arguments={"enable_thinking": False},
+    )
+    one = LocalTeacher(replace(loaded, tokenizer=thinking), tiny.config(), options)
+    assert one.encoder._render("a") == "a<think>!" and one.task_encoder._render("a") == "a!"
+    asked: list[object] = []
+
+    def answer(encoder, prompts, n, sampling, seed):
+        asked.append(encoder)
+        return [["x"] * n for _ in prompts]
+
+    one._answer = answer
+    asyncio.run(one.complete([request("a")], (0,)))
+    asyncio.run(one.sample([(Question("q", "a", "1"), "a")], 1, (0,)))
+    assert asked == [one.task_encoder, one.encoder]
+    with pytest.raises(ValidationError, match="cannot set tokenize"):
+        LocalTeacherConfig(model="m", task_template_arguments={"tokenize": True})
 
 
 def test_questions_asked_at_once_are_answered_one_after_another():

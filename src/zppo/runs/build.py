@@ -28,7 +28,7 @@ from zppo.runs.grading import build_grader, check_grading
 from zppo.runs.loop import blocking
 from zppo.runs.memory import require_memory
 from zppo.student.base import Student
-from zppo.teacher.base import Teacher
+from zppo.teacher.base import ChecksQuestions, Teacher
 from zppo.types import GroupKind, Prompt, Question
 
 #: (name of the data, what was left out of it).
@@ -67,6 +67,7 @@ def build_run(config: Config) -> RunParts:
     check_judge(config, data.train, data.validation)
     student, teacher = build_student(config), build_teacher(config)
     check_distillation(config, student, teacher, data.train)
+    check_media(config, teacher, data.train)
     parts = StepParts(
         config=config,
         method=METHODS[config.method],
@@ -197,6 +198,13 @@ def check_distillation(
     names = (config.student.model, teacher.options.model)
     require_same_vocabulary(student.loaded, teacher.loaded, names)
     require_same_pictures(student.encoder, teacher.encoder, names, questions)
+
+
+def check_media(config: Config, teacher: Teacher | None, questions: Sequence[Question]) -> None:
+    """Raise `ModelError` when a teacher of this process is asked a question it cannot see."""
+    asked = METHODS[config.method].needs_teacher_samples
+    if asked and isinstance(teacher, ChecksQuestions):
+        teacher.check_questions(questions)
 
 
 def check_judge(config: Config, *questions: Sequence[Question]) -> None:

@@ -26,6 +26,7 @@ from zppo.runs.build import (
     build_teacher,
     check_distillation,
     check_judge,
+    check_media,
     check_teacher,
     spread,
     within_length,
@@ -161,6 +162,7 @@ class _Preflight:
             return "none"
         check_teacher(self.config, self.data.train)
         self.teacher = build_teacher(self.config)
+        check_media(self.config, self.teacher, self.data.train)
         return self.config.teacher.kind
 
     def _tokenizer(self) -> str:

@@ -5,7 +5,7 @@ Images go through the checkpoint's own image processor, video frames through `zp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,10 +142,12 @@ class PromptEncoder:
         video_max_pixels: int | None = None,
         visual_tokens: int | None = None,
         workers: int = 1,
+        template_arguments: Mapping[str, Any] | None = None,
     ):
         """`visual_tokens` bounds those of a reformulated prompt; `workers` threads decode and
-        patch the media of `encode_all`."""
+        patch the media of `encode_all`; `template_arguments` go to the chat template."""
         self.tokenizer = tokenizer
+        self.template_arguments = dict(template_arguments or {})
         self.image_processor = image_processor
         self.limits = VisualLimits(video_fps, max_frames, video_max_pixels, visual_tokens)
         self.workers = workers
@@ -177,7 +179,7 @@ class PromptEncoder:
         if not media:
             ids = self._ids(self._render(prompt.text)) + list(prompt.prefix_ids)
             return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
-        self._refuse_media(prompt.question)
+        self.refuse_media(prompt.question)
         with _naming(prompt.question):
             caps = self._caps(prompt)
             made = [self._pixels(m, cap) for m, cap in zip(media, caps, strict=True)]
@@ -207,7 +209,7 @@ class PromptEncoder:
         if not media:
             return len(self.encode(prompt))
         self._refuse_placeholders(prompt)
-        self._refuse_media(prompt.question)
+        self.refuse_media(prompt.question)
         with _naming(prompt.question):
             visuals = [
                 measure(m, self.image_processor, self.limits, cap)
@@ -245,7 +247,10 @@ class PromptEncoder:
                 "placeholder token."
             )
 
-    def _refuse_media(self, question: Question) -> None:
+    def refuse_media(self, question: Question) -> None:
+        """Raise `ModelError` when the model cannot take the question's media."""
+        if not question.media:
+            return
         kinds = sorted({f"{m.kind}s" for m in question.media})
         if self.image_processor is None or self.image_token is None:
             reason = "is a text model"
@@ -302,7 +307,10 @@ class PromptEncoder:
 
     def _render(self, content: str | list[dict[str, str]]) -> str:
         return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.template_arguments,
         )
 
     def _ids(self, text: str) -> list[int]:

@@ -93,6 +93,15 @@ class ReadsTokens(Protocol):
 
 
 @runtime_checkable
+class ChecksQuestions(Protocol):
+    """A teacher that knows beforehand what it cannot read."""
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """Raise `ModelError` naming the first question whose media it cannot take."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """A teacher that holds connections."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,15 +25,9 @@ class LocalTeacher:
     def __init__(self, loaded: LoadedModel, config: Config, options: LocalTeacherConfig):
         self.loaded, self.options = loaded, options
         self.loaded.model.requires_grad_(False)
-        self.encoder = PromptEncoder(
-            loaded.tokenizer,
-            loaded.model,
-            with_pixel_limits(loaded.image_processor, config.data),
-            video_fps=config.data.video_fps,
-            max_frames=config.data.max_frames,
-            video_max_pixels=config.data.video_max_pixels,
-            workers=config.data.workers,
-        )
+        arguments = options.template_arguments
+        self.encoder = _encoder(loaded, config, arguments)
+        self.task_encoder = _encoder(loaded, config, arguments | options.task_template_arguments)
         # One thread: questions of several rollout chunks are asked at once, and models running
         # side by side are slower than one after the other and need the memory of all.
         self._worker = ModelThread("zppo-teacher", config.student.threads)
@@ -54,7 +49,7 @@ class LocalTeacher:
             max_tokens=self.options.max_response_tokens,
         )
         asked = [Prompt(question, GroupKind.PLAIN, text) for question, text in prompts]
-        return await self._worker.run(self._answer, asked, n, rule, seed)
+        return await self._worker.run(self._answer, self.encoder, asked, n, rule, seed)
 
     async def complete(
         self, requests: Sequence[TeacherRequest], seed: Sequence[int]
@@ -71,7 +66,13 @@ class LocalTeacher:
             temperature=max(r.temperature for r in requests),
             max_tokens=max(r.max_tokens for r in requests),
         )
-        return [texts[0] for texts in await self._worker.run(self._answer, asked, 1, rule, seed)]
+        replies = await self._worker.run(self._answer, self.task_encoder, asked, 1, rule, seed)
+        return [texts[0] for texts in replies]
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """See `ChecksQuestions`."""
+        for question in questions:
+            self.encoder.refuse_media(question)
 
     # -- what distillation reads; called by the student's thread, while no answer is asked for -----
 
@@ -100,10 +101,15 @@ class LocalTeacher:
         return self.loaded.model.get_output_embeddings()(hidden)
 
     def _answer(
-        self, prompts: Sequence[Prompt], n: int, sampling: Sampling, seed: Sequence[int]
+        self,
+        encoder: PromptEncoder,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: Sampling,
+        seed: Sequence[int],
     ) -> list[list[str]]:
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        encoded = self.encoder.encode_all(prompts)
+        encoded = encoder.encode_all(prompts)
         generator = seeded_generator(seed, self.loaded.device)
         answers: list[list[str]] = [[] for _ in prompts]
         size = max(
@@ -117,11 +123,11 @@ class LocalTeacher:
             groups = sample_groups(
                 model.base_model,
                 model.get_output_embeddings(),
-                self.encoder.collate([encoded[i] for i in batch], self.loaded.device),
+                encoder.collate([encoded[i] for i in batch], self.loaded.device),
                 n,
                 sampling,
                 self.loaded.stop_ids,
-                self.encoder.placeholder_ids,
+                encoder.placeholder_ids,
                 generator,
                 self._worker.abandoned,
             )
@@ -131,3 +137,18 @@ class LocalTeacher:
                     for ids in group.token_ids
                 ]
         return answers
+
+
+def _encoder(
+    loaded: LoadedModel, config: Config, template_arguments: Mapping[str, Any]
+) -> PromptEncoder:
+    return PromptEncoder(
+        loaded.tokenizer,
+        loaded.model,
+        with_pixel_limits(loaded.image_processor, config.data),
+        video_fps=config.data.video_fps,
+        max_frames=config.data.max_frames,
+        video_max_pixels=config.data.video_max_pixels,
+        workers=config.data.workers,
+        template_arguments=template_arguments,
+    )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from zppo.teacher.base import ReportsFailures, Teacher, TeacherRequest, close_teacher
+from zppo.teacher.base import (
+    ChecksQuestions,
+    ReportsFailures,
+    Teacher,
+    TeacherRequest,
+    close_teacher,
+)
 from zppo.types import Question, TeacherFailure
 
 
@@ -61,6 +67,12 @@ class SeveralTeachers:
             for k, reply in zip(missing, found, strict=True):
                 replies[k] = reply
         return replies
+
+    def check_questions(self, questions: Sequence[Question]) -> None:
+        """See `ChecksQuestions`: each may be asked every question."""
+        for teacher in self.teachers:
+            if isinstance(teacher, ChecksQuestions):
+                teacher.check_questions(questions)
 
     def drain_failures(self) -> list[TeacherFailure]:
         """See `ReportsFailures`."""
