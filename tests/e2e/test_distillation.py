@@ -3,6 +3,10 @@ it is judged, what the buffer sees, and a resume that is exact."""
 
 from __future__ import annotations
 
+import copy
+import io
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tests import tiny
 from tests.e2e.test_methods import make_parts, run
-from tests.runs.fakes import comparable
+from tests.runs.fakes import FakeTeacher, comparable, fake_build, fake_config
 from tests.teacher.test_local import KindGrader
 from zppo.algorithm.methods import METHODS
 from zppo.algorithm.step import StepParts
 from zppo.config import Config, LocalTeacherConfig, load_config
+from zppo.errors import ModelError, RunError
 from zppo.lab import models
 from zppo.runs.build import build_run
+from zppo.runs.check import check
 from zppo.runs.train import resume, train
 from zppo.student.local import LocalStudent
 from zppo.teacher.local import LocalTeacher
@@ -64,7 +71,7 @@ def test_every_distillation_method_trains(method):
     parts = distilling(method)
     before = [p.detach().clone() for p in parts.student.model.parameters()]
     theirs = [p.detach().clone() for p in parts.teacher.loaded.model.parameters()]
-    results, buffer = run(parts)
+    results, buffer = run(parts, steps=2)
     for result in results:
         assert {g.kind for g in result.groups} == {GroupKind.PLAIN}
         assert len([g for g in result.groups if not g.replayed]) == 8
@@ -110,16 +117,6 @@ def test_on_policy_learns_from_all_of_the_students_own_rollouts_and_asks_nothing
         assert result.teacher_rollouts == {} and result.metrics["teacher/asked"] == 0
 
 
-def test_the_student_comes_closer_to_its_teacher():
-    """The same questions again and again: the divergence falls."""
-    parts = distilling("on_distill")
-    losses = []
-    for _ in range(5):
-        results, _ = run(parts, steps=1)
-        losses.append(results[0].metrics["update/loss"])
-    assert losses[-1] < 0.9 * losses[0]
-
-
 def test_a_step_without_a_correct_teacher_rollout_teaches_nothing():
     class Never(KindGrader):
         async def grade(self, items):
@@ -163,9 +160,9 @@ def test_resume_is_exact(method: str, folders: tuple[Path, Path], tmp_path: Path
         "data.limit=24",
         "data.validation=null",
         f"run.dir={root}",
-        "run.steps=3",
+        "run.steps=2",
         "run.checkpoint_every=1",
-        "run.prompts_per_step=6",
+        "run.prompts_per_step=4",
         "run.tensorboard=false",
         "algorithm.group_size=4",
         "algorithm.rho_replay=0.5",
@@ -173,7 +170,52 @@ def test_resume_is_exact(method: str, folders: tuple[Path, Path], tmp_path: Path
     ]
     assert train(load_config("lab", overrides), build=kind_build, quiet=True).complete
     rows = comparable(root)
-    assert len({row["update/loss"] for row in rows}) == 3 and rows[-1]["buffer/size"] > 0
-    shutil.rmtree(root / "checkpoints" / "step-000003")
+    assert len({row["update/loss"] for row in rows}) == 2 and rows[-1]["buffer/size"] > 0
+    shutil.rmtree(root / "checkpoints" / "step-000002")
     assert resume(root, build=kind_build, quiet=True).complete
     assert comparable(root) == rows
+
+
+def test_another_tokenizer_stops_the_run_and_the_check_before_anything_is_done(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = tiny.loaded("vlm", 3)
+    tokenizer = copy.deepcopy(other.tokenizer)
+    tokenizer.add_tokens(["zebra"])
+    other.model.resize_token_embeddings(len(tokenizer))
+    models.save(other.model, tokenizer, tmp_path / "teacher")
+    config = load_config(
+        "lab",
+        [
+            "method=on_distill",
+            f"student.model={folders[0]}",
+            f"teacher={{kind: local, model: {tmp_path / 'teacher'}}}",
+            "data.limit=12",
+            "data.validation=null",
+            f"run.dir={tmp_path / 'run'}",
+        ],
+    )
+    with pytest.raises(ModelError, match=r"student` and `.*teacher` differ: .*'zebra'"):
+        train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+    shown = io.StringIO()
+    assert check(config, Console(file=shown, width=400)) == 1
+    assert re.search(r"FAIL +tokenizer .*'zebra'", shown.getvalue())
+
+
+def test_a_refused_update_leaves_its_batch_behind(tmp_path: Path) -> None:
+    class Reader(FakeTeacher):
+        vocabulary_size, hidden, logits = 100, print, print
+
+    def build(config: Config):
+        parts = fake_build(config, fail_at_update=2)
+        return replace(parts, step=replace(parts.step, teacher=Reader()))
+
+    config = fake_config(tmp_path / "run", "method=off_distill", TEACHER)
+    with pytest.raises(RunError, match=r"Step 2 was stopped"):
+        train(config, build=build, quiet=True)
+    dumped = (tmp_path / "run" / "failures" / "step-000002.jsonl").read_text().splitlines()
+    groups = [row for row in map(json.loads, dumped) if row["type"] == "group"]
+    # Three of the fake teacher's four answers are right, and those alone are learnt from.
+    assert len(groups) == 8 and {len(g["rollouts"]) for g in groups} == {3}
+    assert all(r["injected"] and r["reward"] == 1.0 for g in groups for r in g["rollouts"])
