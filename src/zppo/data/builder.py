@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from zppo.config import ColumnsConfig, DataConfig
 from zppo.data import fields
@@ -13,7 +14,6 @@ from zppo.data.probes import digest
 from zppo.data.raw import RawRow, cell
 from zppo.data.row_media import MediaReader
 from zppo.data.skips import RowProblem
-from zppo.data.sources import Source
 from zppo.types import Media, Question
 
 
@@ -21,10 +21,12 @@ class QuestionBuilder:
     """Turns raw rows of one source into questions. It keeps nothing of them, so threads may share
     it."""
 
-    def __init__(self, config: DataConfig, columns: ColumnsConfig, source: Source) -> None:
-        self.config, self.columns = config, columns
-        self.where = source.where
-        self.media = MediaReader(config, source.folder, columns)
+    def __init__(
+        self, config: DataConfig, columns: ColumnsConfig, where: str, folder: Path
+    ) -> None:
+        """`where` is what messages call the source; relative media paths start at `folder`."""
+        self.config, self.columns, self.where = config, columns, where
+        self.media = MediaReader(config, folder, columns)
 
     def checked(self, raw: RawRow) -> Question:
         """The question of a row seen for the first time: its media opened and found sound, its id

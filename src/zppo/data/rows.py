@@ -60,7 +60,7 @@ def load_questions(spec: str, config: DataConfig) -> Dataset:
             f"`{spec}`: data.streaming=true needs data.limit, the number of rows to fetch."
         )
     source = open_source(spec, columns, config.limit if config.streaming else None)
-    builder = QuestionBuilder(config, columns, source)
+    builder = QuestionBuilder(config, columns, source.where, source.folder)
     log = SkipLog()
     found = _Found()
     total = 0
