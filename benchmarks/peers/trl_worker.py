@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from lengths import Schedule
 from plan import Job, Measured, clocked, read_job, write_result
 
 
@@ -157,21 +158,30 @@ class Clock(TrainerCallback):
             self.now.grad_norms.append(float(logs["grad_norm"]))
 
 
+def control_lengths(schedule: Schedule) -> None:
+    """Put `schedule` between `generate` and its draws."""
+    draw = torch.multinomial
+
+    def controlled(probs: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        schedule.forbid(probs, 0.0)
+        return schedule.end(draw(probs, *rest, **named)[:, 0])[:, None]
+
+    torch.multinomial = controlled
+
+
 def main() -> None:
     job = read_job(sys.argv[1])
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)  # what the other side sets; it makes linear attention faster
     model, processing = load(job)
     clock = Clock(job)
-    ends = set(
-        model.generation_config.eos_token_id
-        if isinstance(model.generation_config.eos_token_id, list)
-        else [model.generation_config.eos_token_id]
-    )
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    control_lengths(Schedule(job.max_new_tokens, stops))
 
     def reward(completion_ids: list[list[int]], number: list[int], **_: Any) -> list[float]:
         clock.now.tokens += sum(map(len, completion_ids))
-        clock.now.stopped += sum(ids[-1] in ends for ids in completion_ids)
+        clock.now.stopped += sum(ids[-1] in stops for ids in completion_ids)
         return [job.reward(prompt, i % job.group_size) for i, prompt in enumerate(number)]
 
     generate = model.generate

@@ -7,8 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import torch
+from lengths import Schedule
 from plan import Job, Measured, PromptRow, clocked, read_job, write_result
 
 from zppo.algorithm.buffer import PromptReplayBuffer
@@ -18,6 +20,7 @@ from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config, load_config
 from zppo.rewards.grader import Grade
 from zppo.runs.build import build_student
+from zppo.student import sampler
 from zppo.types import Media, Question, Response, RolloutStatus
 
 
@@ -58,6 +61,18 @@ def settings(job: Job) -> Config:
     )
 
 
+def control_lengths(schedule: Schedule) -> None:
+    """Put `schedule` between the sampler and its draws."""
+    draw = sampler._draw
+
+    def controlled(logits: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        schedule.forbid(logits, float("-inf"))
+        token, logprob = draw(logits, *rest)
+        return schedule.end(token), logprob
+
+    sampler._draw = controlled
+
+
 def question(number: int, row: PromptRow) -> Question:
     media = (Media("image", (row.image,)),) if row.image else ()
     return Question(str(number), row.question, answer="", media=media)
@@ -65,7 +80,8 @@ def question(number: int, row: PromptRow) -> Question:
 
 async def run(job: Job) -> list[Measured]:
     config = settings(job)
-    student = build_student(config)
+    student: Any = build_student(config)
+    control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
     grader, templates = ScheduledGrader(job), Templates.default()
     parts = StepParts(config, METHODS["grpo"], student, None, grader, templates)
     buffer = PromptReplayBuffer(1)
