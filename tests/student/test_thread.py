@@ -70,3 +70,58 @@ def test_a_cancelled_rollout_stops_sampling():
         return await asyncio.wait_for(student._worker.run(lambda: "free"), 10)
 
     assert asyncio.run(run()) == "free"
+
+
+def test_the_next_chunk_samples_while_the_caller_works():
+    student = tiny.student("llama", "student.sampler_batch_tokens=1")
+    started: list[int] = []
+    sample = student._sample
+
+    def watched(prompts, batch, *rest):
+        started.extend(batch)
+        return sample(prompts, batch, *rest)
+
+    student._sample = watched
+
+    async def run():
+        seen = []
+        async for chunk in student.rollout(tiny.prompts("llama"), 2, (0,)):
+            seen += chunk
+            # The caller holds the loop, as synchronous grading does; the thread goes on.
+            deadline = time.monotonic() + 10
+            while len(started) < min(len(seen) + 1, 3) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert len(started) == min(len(seen) + 1, 3)
+        return seen
+
+    assert sorted(asyncio.run(run())) == [0, 1, 2]
+
+
+def test_a_caller_that_leaves_early_abandons_the_chunk_ahead():
+    student = tiny.student("llama", "student.sampler_batch_tokens=1")
+    ended: list[bool] = []
+    sample = student._sample
+
+    def watched(prompts, batch, *rest):
+        if len(ended) == 0:
+            ended.append(False)
+            return sample(prompts, batch, *rest)
+        for _ in range(2_000):
+            if student._worker.abandoned():
+                ended.append(True)
+                return {}
+            time.sleep(0.005)
+        raise AssertionError("nobody stopped the chunk ahead")
+
+    student._sample = watched
+
+    async def run():
+        chunks = student.rollout(tiny.prompts("llama"), 2, (0,))
+        async for _ in chunks:
+            break
+        await asyncio.sleep(0.05)
+        await chunks.aclose()
+        return await asyncio.wait_for(student._worker.run(lambda: "free"), 10)
+
+    assert asyncio.run(run()) == "free"
+    assert ended == [False, True]

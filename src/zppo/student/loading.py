@@ -19,7 +19,7 @@ from transformers import (
 
 from zppo.errors import ModelError
 from zppo.student.attention import can_share_attention, share_attention
-from zppo.student.linear import onednn_is_faster, use_onednn
+from zppo.student.cpu import tune_for_cpu
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,8 @@ def load_model(
     _settle_padding(model, tokenizer)
     if can_share_attention(net.config):
         share_attention(net.config)
-    if target.type == "cpu" and onednn_is_faster():
-        use_onednn(net)
+    if target.type == "cpu":
+        tune_for_cpu(net)
     loaded = LoadedModel(net.to(target).eval(), tokenizer, image_processor, target)
     if not loaded.stop_ids:
         raise ModelError(

@@ -78,8 +78,21 @@ class LocalStudent:
         """See `Student.rollout`. `sampling` replaces the training config's, for evaluation."""
         rule = Sampling.of(sampling or self.config.rollout)
         lengths = await self._worker.run(lambda: [self.encoder.length(p) for p in prompts])
-        for index, batch in enumerate(self._sampling_batches(lengths, n, rule.max_tokens)):
-            yield await self._worker.run(self._sample, prompts, batch, n, rule, (*seed, index))
+        batches = enumerate(self._sampling_batches(lengths, n, rule.max_tokens))
+        # One chunk ahead: the next one samples while the caller grades this one.
+        chunks = (
+            self._worker.start(self._sample, prompts, batch, n, rule, (*seed, index))
+            for index, batch in batches
+        )
+        chunk = next(chunks, None)
+        try:
+            while chunk is not None:
+                done = await chunk
+                chunk = next(chunks, None)
+                yield done
+        finally:
+            if chunk is not None:
+                chunk.cancel()
 
     def _sampling_batches(self, lengths: Sequence[int], n: int, max_tokens: int) -> list[list[int]]:
         """Prompts of like length together, each batch under the token budget."""

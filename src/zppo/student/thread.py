@@ -27,17 +27,19 @@ class ModelThread:
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """The result of `function`, computed in the thread."""
+        return await self.start(function, *args)
+
+    def start(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Queue `function` now, to be awaited later. Cancelling the future abandons the call."""
         cancelled = threading.Event()
 
         def call() -> T:
             self._cancelled = cancelled
             return function(*args)
 
-        try:
-            return await asyncio.wrap_future(self._pool.submit(call))
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        future = asyncio.wrap_future(self._pool.submit(call))
+        future.add_done_callback(lambda done: cancelled.set() if done.cancelled() else None)
+        return future
 
     def abandoned(self) -> bool:
         """Whether nobody waits any more for the call that runs now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,12 @@ class PolicyTrainer:
     ) -> None:
         self.config, self.options = config, config.student
         self.model, self.decoder, self.head, self.encoder = model, decoder, head, encoder
-        self.optimizer = MasterAdamW(
-            [p for p in model.parameters() if p.requires_grad], config.optimizer
+
+    @cached_property
+    def optimizer(self) -> MasterAdamW:
+        """Made when first needed: evaluation and export never pay for its masters."""
+        return MasterAdamW(
+            [p for p in self.model.parameters() if p.requires_grad], self.config.optimizer
         )
 
     @property

@@ -1,0 +1,22 @@
+"""What makes a transformers model faster on a CPU without changing what it computes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from zppo.student.linear import onednn_is_faster, use_onednn
+
+# Tokens a chunk of the gated delta rule. The result does not depend on it; 32 takes a quarter to a
+# third less time than transformers' 64 on small heads, and no more on those of a 0.8B model.
+DELTA_CHUNK = 32
+
+
+def tune_for_cpu(model: Any) -> None:
+    """Set up a model that stays on the CPU."""
+    if onednn_is_faster():
+        use_onednn(model)
+    for module in model.modules():
+        # The layer hands keyword arguments on to the delta rule.
+        if type(module).__name__ == "Qwen3_5GatedDeltaNet":
+            module.forward = partial(module.forward, chunk_size=DELTA_CHUNK)
