@@ -114,6 +114,22 @@ def test_bf16_on_either_side(dtypes):
         np.testing.assert_allclose(stats.metrics[key], exact.metrics[key], rtol=0.1)
 
 
+def test_adapters_and_checkpointed_layers_distil_as_well():
+    """The adapters of a fresh LoRA change nothing yet, so the loss is that of the full model."""
+    groups, other = uneven("hybrid"), teacher("hybrid")
+    full = asyncio.run(tiny.student("hybrid").distill(groups, other))
+    recomputing = tiny.student("hybrid", "student.gradient_checkpointing=true")
+    again = asyncio.run(recomputing.distill(groups, other))
+    for key in ("loss", "grad_norm"):
+        np.testing.assert_allclose(again.metrics[key], full.metrics[key], rtol=1e-5)
+    student = tiny.student("hybrid", "student.lora={rank: 4}", "optimizer.lr=0.01")
+    before = {n: p.detach().clone() for n, p in student.model.named_parameters()}
+    stats = asyncio.run(student.distill(groups, other))
+    np.testing.assert_allclose(stats.metrics["loss"], full.metrics["loss"], rtol=1e-5)
+    moved = {n for n, p in student.model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved and all("lora" in n for n in moved)
+
+
 def test_a_token_from_the_padding_of_the_vocabulary_leaves_its_rollout_out():
     """The student's vocabulary may be padded further than the teacher's."""
     groups, other = uneven("llama"), teacher("llama")
