@@ -217,11 +217,12 @@ def report(
     mean: Annotated[
         bool, typer.Option("--mean", help="Seeds of a method as one curve with a band.")
     ] = False,
+    audit: Annotated[bool, typer.Option(help="Read the rollout logs, too.")] = True,
 ) -> None:
     """Every curve of some runs as one HTML file that needs no network."""
     from zppo.report.report import report as write
 
-    typer.echo(f"Wrote {write(runs, output, mean=mean)}")
+    typer.echo(f"Wrote {write(runs, output, mean=mean, audit=audit)}")
 
 
 @app.command()

@@ -12,6 +12,15 @@ from tests.runs.fakes import fake_config
 from zppo.report.breakdown import of_run
 from zppo.report.charts import Line, Lines, Stack, hover, say, svg
 from zppo.report.curves import Member, rest, sections
+from zppo.report.metric_list import (
+    ACCURACY,
+    BUFFER,
+    COST,
+    CUMULATIVE,
+    CUMULATIVE_COST,
+    LEARNING,
+    TEACHER,
+)
 from zppo.report.reading import EvaluationRow, Run
 from zppo.report.series import MOST_POINTS, binned, moving_mean, running
 
@@ -177,3 +186,10 @@ def test_the_data_for_the_pointer_fit_the_drawing() -> None:
     assert data["xs"] == [1, 2, 3] and data["x"] == [1, 3]
     assert [s["p"] for s in data["series"]] == [[2, None, 4], [None, 5, None]]
     assert [s["r"] for s in data["series"]] == [0, 1]
+
+
+def test_every_listed_metric_is_one_that_runs_write() -> None:
+    doc = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    for metric in (*ACCURACY, *LEARNING, *BUFFER, *CUMULATIVE, *TEACHER, *COST, *CUMULATIVE_COST):
+        key = re.sub(r"^accuracy/(plain|bcq|ncq|hint|prefix)$", "accuracy/KIND", metric.key)
+        assert f"| `{key}` |" in doc, metric.key

@@ -138,6 +138,9 @@ def test_a_report_names_every_run_and_pools_seeds(run: Path, tmp_path: Path) -> 
     text = page.read_text("utf-8")
     assert "<dt>seeds</dt><dd>0, 1</dd>" in text and 'class="band"' in text
     assert ">seed1</button>" not in text
+    assert "<h2>Audit</h2>" in text
+    report([run], page, audit=False)
+    assert "<h2>Audit</h2>" not in page.read_text("utf-8")
 
 
 def test_a_run_without_a_step_cannot_be_reported(tmp_path: Path) -> None:

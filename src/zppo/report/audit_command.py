@@ -18,6 +18,9 @@ from zppo.report.reading import Run, read_run
 from zppo.report.tables import markdown, terminal
 from zppo.report.text import visible
 
+#: A file has no edge to wrap tables at; without a terminal rich would assume 80 columns.
+_FILE_WIDTH = 160
+
 
 def audit_runs(
     paths: Sequence[Path],
@@ -37,6 +40,8 @@ def audit_runs(
         print("\n".join(markdown(table) for table in tables(audits)))
     else:
         console = Console(highlight=False, emoji=False)
+        if not console.is_terminal:
+            console.width = _FILE_WIDTH
         for table in tables(audits):
             console.print(terminal(table))
             console.print()

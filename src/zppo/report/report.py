@@ -24,10 +24,11 @@ _OPEN = 3
 _CARDS = 6
 
 
-def report(paths: Sequence[Path], output: Path, *, mean: bool = False) -> Path:
+def report(paths: Sequence[Path], output: Path, *, mean: bool = False, audit: bool = True) -> Path:
     """Write the report of the runs in `paths` to `output`.
 
     `mean` draws the runs of one method and setting, which differ in their seed, as one curve.
+    Without `audit` no rollout log is read.
     Raises `RunError` for a run that cannot be read or has no step yet.
     """
     runs = [read_run(path) for path in paths]
@@ -35,7 +36,7 @@ def report(paths: Sequence[Path], output: Path, *, mean: bool = False) -> Path:
         if not run.metrics:
             raise RunError(f"`{run.root}` has no step to report on yet.")
     groups = group_runs(runs) if mean else {n: [r] for n, r in zip(labels(runs), runs, strict=True)}
-    logged = {name: logs for name, some in groups.items() if (logs := _logged(some))}
+    logged = {name: logs for name, some in groups.items() if audit and (logs := _logged(some))}
     audits = dict(zip(logged, audit_all(logged), strict=True))
     members = [
         Member(name, slot, tuple(some), audits.get(name))
