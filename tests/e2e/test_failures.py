@@ -12,7 +12,8 @@ from PIL import Image
 from tests import tiny
 from tests.e2e.test_methods import make_parts
 from zppo.algorithm.buffer import PromptReplayBuffer
-from zppo.algorithm.step import _inject, training_step
+from zppo.algorithm.lessons import inject
+from zppo.algorithm.step import training_step
 from zppo.errors import DataError, TeacherError
 from zppo.lab.puzzles import questions
 from zppo.teacher.scripted import ScriptedTeacher
@@ -63,11 +64,11 @@ def test_an_injected_rollout_is_graded_and_fits_the_response_limit():
     wrong = Rollout(Response(tiny_ids(3), None, "", False), 0.0, RolloutStatus.TRUNCATED)
     group = Group(Prompt(question, GroupKind.PLAIN, "1?"), (wrong, wrong))
     short, long = TeacherRollout("\\boxed{1}", True, "1"), TeacherRollout("1 " * 40, True, "1")
-    out = _inject(group, {"q": (long, short)}, 1, parts)
+    out = inject(group, {"q": (long, short)}, 1, parts)
     injected = [r for r in out.rollouts if r.injected]
     assert [r.response.text for r in injected] == ["\\boxed{1}"]
     assert injected[0].status is RolloutStatus.GRADED and injected[0].correct
-    assert _inject(group, {"q": (long,)}, 1, parts) is group
+    assert inject(group, {"q": (long,)}, 1, parts) is group
 
 
 def tiny_ids(n: int):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zppo.algorithm.advantage import two_step_advantages
 from zppo.algorithm.buffer import PromptReplayBuffer
 from zppo.algorithm.gate import NcqGate
 from zppo.algorithm.lessons import inject, lessons
@@ -23,7 +22,8 @@ from zppo.algorithm.metrics import step_metrics
 from zppo.algorithm.prompts import Templates
 from zppo.algorithm.reformulate import reformulate
 from zppo.algorithm.tasks import task_group
-from zppo.algorithm.zone import has_signal, is_hard, post_cap, pre_cap, replay_size, share_of
+from zppo.algorithm.update import policy_update
+from zppo.algorithm.zone import is_hard, post_cap, pre_cap, replay_size, share_of
 from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.errors import TeacherError
 from zppo.rewards import Grader
@@ -41,7 +41,6 @@ from zppo.types import (
     Rollout,
     StepResult,
     TeacherRollout,
-    UpdateStats,
 )
 
 #: Called as (phase, done, total) while a step runs.
@@ -134,7 +133,7 @@ async def training_step(
             advantages = np.zeros(sum(len(g.rollouts) for g in groups))
             stats = await student.distill(learnt, _reader(teacher))
         else:
-            advantages, stats = await _update(groups, (seed, step, _UPDATE), parts)
+            advantages, stats = await policy_update(groups, (seed, step, _UPDATE), parts)
         await student.publish()
     progress("update", 1, 1)
 
@@ -303,30 +302,6 @@ async def _reformulate_up_to(
 
 
 # -- step 6 -------------------------------------------------------------------------------------
-
-
-async def _update(
-    groups: Sequence[Group], seed: Sequence[int], parts: StepParts
-) -> tuple[np.ndarray, UpdateStats]:
-    """Advantages of all rollouts, and the I updates with them."""
-    config = parts.config.algorithm
-    used = has_signal(groups) if config.drop_trivial_questions else np.ones(len(groups), bool)
-    learnt = [g for g, use in zip(groups, used, strict=True) if use]
-    rows = np.repeat(used, [len(g.rollouts) for g in groups])
-    advantages = np.zeros(len(rows))
-    advantages[rows] = two_step_advantages(
-        [r.reward for g in learnt for r in g.rollouts],
-        [i for i, g in enumerate(learnt) for _ in g.rollouts],
-        normalize=config.normalize,
-    )
-    stats = UpdateStats(0, {})
-    # Fewer rollouts than updates may be left, down to none.
-    if updates := min(parts.config.optimizer.updates_per_step, int(rows.sum())):
-        stats = await parts.student.update(learnt, advantages[rows], updates, seed)
-    if config.drop_trivial_questions:
-        dropped = {"dropped_groups": len(groups) - len(learnt)}
-        stats = replace(stats, metrics={**stats.metrics, **dropped})
-    return advantages, stats
 
 
 def _reader(teacher: Teacher | None) -> ReadsTokens:
