@@ -206,7 +206,7 @@ def _curve(
         back = [(x, low) for (x, _), (low, _) in zip(line.points, line.band, strict=True)]
         path = _path([*edge, *back[::-1]], across, up)
         parts.append(f'<path class="band" d="{path}Z" style="fill:{slot_colour(line.slot)}"/>')
-    kind = "raw" if line.smooth else "line"
+    kind = ("raw banded" if line.band else "raw") if line.smooth else "line"
     path = _path(line.points, across, up)
     parts.append(f'<path class="{kind}" d="{path}" style="{colour if line.smooth else style}"/>')
     if line.smooth:

@@ -220,11 +220,13 @@ def _line(
     steps = sorted({step for one in series for step in one})
     values = [[one[step] for one in series if step in one] for step in steps]
     points = binned([(s, sum(v) / len(v)) for s, v in zip(steps, values, strict=True)])
+    long = smooth and len(points) >= _SMOOTH_FROM
+    half = round(len(points) * _SMOOTH_SHARE) if long else 0
     band: tuple[Point, ...] = ()
     if len(series) > 1:
         lows = binned([(s, min(v)) for s, v in zip(steps, values, strict=True)])
         highs = binned([(s, max(v)) for s, v in zip(steps, values, strict=True)])
-        band = tuple((low, high) for (_, low), (_, high) in zip(lows, highs, strict=True))
-    long = smooth and len(points) >= _SMOOTH_FROM
-    smoothed = moving_mean(points, round(len(points) * _SMOOTH_SHARE)) if long else ()
+        edges = zip(moving_mean(lows, half), moving_mean(highs, half), strict=True)
+        band = tuple((low, high) for (_, low), (_, high) in edges)
+    smoothed = moving_mean(points, half) if long else ()
     return [Line(member.label, member.slot, points, smoothed, band, index)]
