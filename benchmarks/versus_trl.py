@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from environments import CACHE, make_trl, one_line_smollm2
 from machine import hardware, load, run_worker
-from pairs import Side, report, run_pairs
+from pairs import Side, report, require_equal, run_pairs
 from plan import Job, PromptRow, write_job
 from prompts import lab_prompts, text_prompts
 from transformers import AutoTokenizer
@@ -107,9 +107,10 @@ def compare(name: str, python: Path, args: argparse.Namespace) -> str:
             lambda seed: side("zppo", sys.executable, seed),
             lambda seed: side("trl", python, seed),
         )
+    require_equal(pairs, "prompt_tokens", "tokens", "stopped")
     trivial = "a third of the groups trivial" if job.trivial_every else "no group trivial"
     sizes = f"{job.prompts_per_step} x {job.group_size} responses, {trivial}, {job.dtype}"
-    return report(f"{case.title}; {sizes}, {job.updates} update(s)", "TRL", pairs)
+    return report(f"{case.title}; {sizes}, {job.updates} update(s)", pairs)
 
 
 def main() -> None:

@@ -44,6 +44,8 @@ class Job:
     trivial_every: int  # every n-th group is all wrong; 0: none is
     lr: float
     seed: int
+    method: str = "grpo"
+    candidate_tokens: int = 0  # of a trace in a reformulated prompt
 
     @property
     def rows(self) -> int:

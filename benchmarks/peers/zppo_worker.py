@@ -21,31 +21,59 @@ from zppo.config import Config, load_config
 from zppo.rewards.grader import Grade
 from zppo.runs.build import build_student
 from zppo.student import sampler
+from zppo.teacher.base import TeacherRequest
 from zppo.types import Media, Question, Response, RolloutStatus
 
 
 class ScheduledGrader:
-    """Rewards by the job's rule; implements `Grader`. Question ids are prompt numbers."""
+    """Rewards by the job's rule; implements `Grader`. Question ids are prompt numbers.
+
+    A question that comes again within a step comes reformulated: half of its first such group is
+    right (BCQ), nothing of the second (NCQ). The teacher, whose responses have no tokens of this student, always is.
+    """
 
     def __init__(self, job: Job):
         self.job = job
+        self.seen: Counter[str] = Counter()
 
     async def grade(self, items: Sequence[tuple[Question, Response]]) -> list[Grade]:
-        seen: Counter[str] = Counter()
-        grades: list[Grade] = []
-        for question, _ in items:
-            right = self.job.reward(int(question.id), seen[question.id]) > 0.5
-            seen[question.id] += 1
-            grades.append(Grade(right, RolloutStatus.GRADED))
-        return grades
+        return [Grade(self._right(q, r), RolloutStatus.GRADED) for q, r in items]
+
+    def _right(self, question: Question, response: Response) -> bool:
+        if not len(response.token_ids):
+            return True
+        row = self.seen[question.id]
+        self.seen[question.id] += 1
+        if row >= self.job.group_size:
+            return row % 2 == 1 and row < 2 * self.job.group_size
+        return self.job.reward(int(question.id), row) > 0.5
+
+
+class FreeTeacher:
+    """Knows every answer and takes no time; implements `Teacher`."""
+
+    async def sample(
+        self, prompts: Sequence[tuple[Question, str]], n: int, seed: Sequence[int]
+    ) -> list[list[str]]:
+        return [[WORKED.format(number=question.id)] * n for question, _ in prompts]
+
+    async def complete(
+        self, requests: Sequence[TeacherRequest], seed: Sequence[int]
+    ) -> list[str | None]:
+        raise AssertionError("traces are cut, not compressed")
+
+
+WORKED = "Take what is given, add it up step by step, check the sum, and you have {number} at last."
 
 
 def settings(job: Job) -> Config:
     return load_config(
         "lab",
         [
-            "method=grpo",
-            "teacher=null",
+            f"method={job.method}",
+            "teacher.kind=scripted",  # in name: see FreeTeacher
+            "algorithm.compress=none",
+            f"algorithm.candidate_max_tokens={job.candidate_tokens or 512}",
             f"seed={job.seed}",
             f"student.model={job.model}",
             f"student.dtype={job.dtype}",
@@ -83,17 +111,20 @@ async def run(job: Job) -> list[Measured]:
     student: Any = build_student(config)
     control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
     grader, templates = ScheduledGrader(job), Templates.default()
-    parts = StepParts(config, METHODS["grpo"], student, None, grader, templates)
-    buffer = PromptReplayBuffer(1)
+    parts = StepParts(config, METHODS[job.method], student, FreeTeacher(), grader, templates)
+    buffer = PromptReplayBuffer(config.algorithm.buffer_capacity)
     steps: list[Measured] = []
     for step in range(job.warmup + job.steps):
         first = step * job.prompts_per_step
         new = [question(first + i, row) for i, row in enumerate(job.batch(step))]
+        grader.seen.clear()
         now = Measured()
         with clocked(now):
             result = await training_step(step, new, buffer, parts)
         responses = [r.response for g in result.groups for r in g.rollouts]
-        now.sampling_seconds = result.metrics["time/plain"]
+        now.sampling_seconds = sum(
+            result.metrics.get(f"time/{phase}", 0.0) for phase in ("plain", "reformulated")
+        )
         now.update_seconds = result.metrics["time/update"]
         now.tokens = sum(len(r.token_ids) for r in responses)
         now.stopped = sum(r.finished for r in responses)

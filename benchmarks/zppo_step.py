@@ -1,0 +1,123 @@
+"""A ZPPO step against a GRPO+replay step at the paper's proportions: `python
+benchmarks/zppo_step.py`.
+
+The teacher answers at once and rightly, traces are cut instead of compressed, so what is compared
+is the student's work: a quarter more groups, on longer prompts. A third of the questions is all
+wrong when plain; of a BCQ group half is right, of an NCQ group nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from environments import CACHE, make_trl, one_line_smollm2
+from machine import hardware, load, run_worker
+from pairs import Side, report, run_pairs
+from plan import Job, write_job
+from prompts import lab_prompts, text_prompts
+from transformers import AutoTokenizer
+
+from zppo.lab import model_path
+
+WORKER = Path(__file__).parent / "peers/zppo_worker.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Sizes of a comparison. `prompt_tokens` 0: the lab's image puzzles as they are."""
+
+    title: str
+    prompt_tokens: int
+    prompts_per_step: int
+    micro_tokens: int
+    lr: float
+    warmup: int  # long enough for the buffer to serve a full replay
+    steps: int
+
+
+CASES = {
+    "lab": Case("lab", 0, 32, 32_768, 1e-4, 2, 6),
+    "smollm2": Case("SmolLM2-135M, questions of 130 tokens", 130, 8, 4_096, 1e-6, 1, 2),
+}
+
+
+def make_job(case: Case, folder: Path, args: argparse.Namespace) -> Job:
+    number = case.prompts_per_step * (case.warmup + case.steps)
+    if case.prompt_tokens:
+        # TRL's environment only makes the checkpoint here.
+        place = args.cache / "smollm2-135m-one-line"
+        ready = (place / "config.json").is_file()
+        model = place if ready else one_line_smollm2(make_trl(args.cache / "trl"), place)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        prompts, longest = text_prompts(number, case.prompt_tokens, tokenizer, 0, args.rows)
+    else:
+        model, longest, prompts = model_path("student"), 64, lab_prompts(number, folder)
+    return Job(
+        model=str(model),
+        dtype="fp32",
+        threads=args.threads,
+        prompts=tuple(prompts),
+        prompts_per_step=case.prompts_per_step,
+        group_size=8,
+        max_new_tokens=128,
+        warmup=case.warmup,
+        steps=case.steps,
+        updates=4,
+        micro_tokens=case.micro_tokens,
+        prompt_tokens=longest,
+        trivial_every=3,
+        lr=case.lr,
+        seed=0,
+        candidate_tokens=args.candidate_tokens,
+    )
+
+
+def compare(case: Case, args: argparse.Namespace) -> str:
+    print(f"{case.title}; {load()}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = make_job(case, folder, args)
+
+        def side(method: str, seed: int) -> Side:
+            wanted, result = folder / "job.json", folder / "result.json"
+            write_job(replace(job, method=method, seed=seed), wanted)
+            log = folder / "worker.log"
+            run_worker(sys.executable, WORKER, wanted, result, threads=args.threads, log=log)
+            return Side.read(result, job.warmup)
+
+        pairs = run_pairs(
+            args.pairs, lambda seed: side("grpo+replay", seed), lambda seed: side("zppo", seed)
+        )
+    sizes = f"{job.prompts_per_step} new prompts x {job.group_size}, {job.updates} updates"
+    traces = f"candidates of {job.candidate_tokens} tokens at most"
+    return report(f"{case.title}: {sizes}, {traces}", pairs, "GRPO+replay", "ZPPO")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
+    parser.add_argument("--case", choices=CASES, action="append", help="default: both")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument(
+        "--candidate-tokens",
+        type=int,
+        default=16,
+        help="cap of a trace in a reformulated prompt; an eighth of the longest response, where "
+        "the paper's 512 of 12,288 are a 24th",
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rows", type=Path, help="a .jsonl file with `question`s to take")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="environment and model")
+    args = parser.parse_args()
+    print(f"{hardware()}; {args.threads} thread(s)", flush=True)
+    for name in args.case or CASES:
+        print("\n" + compare(CASES[name], args), flush=True)
+
+
+if __name__ == "__main__":
+    main()
