@@ -88,6 +88,10 @@ RunArgs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run direc
 FormatOption = Annotated[
     Literal["table", "markdown", "json"], typer.Option(help="table, markdown or json.")
 ]
+DataArg = Annotated[
+    str, typer.Argument(metavar="FILE", help="A data file, a folder, hf:NAME, or lab:SPLIT.")
+]
+TokensOption = Annotated[bool, typer.Option(help="Count prompt tokens (loads the student).")]
 CheckpointOption = Annotated[str, typer.Option(help="latest, best, or a step number.")]
 
 
@@ -218,11 +222,14 @@ def report(
         bool, typer.Option("--mean", help="Seeds of a method as one curve with a band.")
     ] = False,
     audit: Annotated[bool, typer.Option(help="Read the rollout logs, too.")] = True,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Overlays as SVG files, too.")
+    ] = None,
 ) -> None:
     """Every curve of some runs as one HTML file that needs no network."""
     from zppo.report.report import report as write
 
-    typer.echo(f"Wrote {write(runs, output, mean=mean, audit=audit)}")
+    typer.echo(f"Wrote {write(runs, output, mean=mean, audit=audit, svg_folder=svg)}")
 
 
 @app.command()
@@ -390,15 +397,90 @@ def version() -> None:
 
 @data.command()
 def inspect(
-    file: Annotated[str, typer.Argument(help="A data file, hf:NAME, or lab:SPLIT.")],
+    file: DataArg,
     config: ConfigArgs = None,
-    tokens: Annotated[bool, typer.Option(help="Count prompt tokens (loads the student).")] = False,
+    tokens: TokensOption = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Benchmarks to look for, in words and pictures."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Random questions as a page (.html).")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Questions on the page.")] = 24,
 ) -> None:
-    """Rows that can be used and why others cannot, sources, and the lengths of questions."""
+    """What a data file holds: usable rows, answers, lengths, sizes, repetitions."""
     settings = _load(config)
     from zppo.runs.inspect import inspect_data
 
-    inspect_data(file, settings, tokens)
+    inspect_data(file, settings, tokens, against or [], page, rows)
+
+
+@data.command()
+def validate(
+    file: DataArg,
+    config: ConfigArgs = None,
+    tokens: TokensOption = False,
+    problems: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Every row left out, as .jsonl.")
+    ] = None,
+) -> None:
+    """Would `zppo train` take this file? Exit code 1 if not."""
+    settings = _load(config)
+    from zppo.runs.inspect import validate_data
+
+    if not validate_data(file, settings, tokens, problems):
+        raise typer.Exit(1)
+
+
+@data.command()
+def split(
+    file: DataArg,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    config: ConfigArgs = None,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Held out.")] = 0.05,
+) -> None:
+    """Hold out questions: FOLDER/train.jsonl and validation.jsonl, no picture or text on both
+    sides."""
+    settings = _load(config)
+    from zppo.runs.split import split_data
+
+    split_data(file, folder, settings, share)
+
+
+@data.command("build")
+def data_build(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="zppo-77k, or a YAML file.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the corpus goes.")],
+    config: ConfigArgs = None,
+    local: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="SOURCE=FOLDER", help="A local copy of a source."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Build without sub-datasets that are gone.")
+    ] = False,
+    tokens: TokensOption = False,
+) -> None:
+    """Build a corpus from its recipe; a killed build goes on where it was."""
+    settings = _load(config)
+    from zppo.runs.corpus import build_corpus
+
+    build_corpus(recipe, folder, settings, local or [], dry_run, allow_missing, tokens)
+
+
+@data.command()
+def difficulty(
+    file: DataArg,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Accuracies, as .jsonl.")],
+    config: ConfigArgs = None,
+) -> None:
+    """The student's own accuracy on each question, for data.difficulty. Goes on where it was."""
+    settings = _load(config)
+    from zppo.runs.difficulty import measure_difficulty
+
+    measure_difficulty(file, output, settings)
 
 
 _FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -36,6 +37,16 @@ def test_report_writes_one_file(run: Path, tmp_path: Path) -> None:
     text = page.read_text("utf-8")
     for title in ("Plain accuracy", "Policy entropy", "Batch composition", "Time by phase", "NCQ:"):
         assert title in text
+
+
+def test_overlays_as_files_are_xml_of_their_own(run: Path, tmp_path: Path) -> None:
+    page, folder = tmp_path / "r.html", tmp_path / "plots"
+    args = ["report", str(run), "--output", str(page), "--svg", str(folder), "--no-audit"]
+    assert runner.invoke(app, args).exit_code == 0
+    drawing = ElementTree.parse(folder / "training-accuracy-plain-accuracy.svg").getroot()
+    words = [e.text for e in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert words[:2] == ["Plain accuracy", "zppo-1"] and "100%" in words
+    assert "url(" not in (folder / "training-accuracy-plain-accuracy.svg").read_text("utf-8")
 
 
 def test_audit_as_table_markdown_and_json(run: Path) -> None:

@@ -82,8 +82,8 @@ def test_graduations_are_counted_up_and_those_from_zero_apart() -> None:
 def test_validation_accuracy_by_family() -> None:
     rows = (EvaluationRow(0, {"all": 0.5, "text": 0.4}, {}, 0.0),)
     shown = charts(Member("a", 0, (run([{"zppo": 1}], rows),)))
-    assert shown["all"].lines[0].points == ((0, 0.5),)
-    assert shown["text"].dots
+    assert shown["Accuracy, all"].lines[0].points == ((0, 0.5),)
+    assert shown["Accuracy, text"].dots
 
 
 def test_what_is_zero_at_every_step_is_one_line_of_text() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -77,6 +78,13 @@ def test_the_policy_allows_our_script_by_its_hash_and_no_network(pages: dict[str
         policy = page.partition('Content-Security-Policy" content="')[2].partition('"')[0]
         assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
         assert "unsafe-eval" not in policy and "http" not in policy
+
+
+def test_drawings_of_hostile_names_are_whole_xml(run: Path, tmp_path: Path) -> None:
+    report([run], tmp_path / "r.html", svg_folder=tmp_path / "svg")
+    for path in (tmp_path / "svg").iterdir():
+        tags = {e.tag.rpartition("}")[2] for e in ElementTree.parse(path).iter()}
+        assert tags <= {"svg", "style", "rect", "text", "g", "path", "circle"}
 
 
 def test_a_data_block_cannot_be_left() -> None:

@@ -164,8 +164,10 @@ def _group_row(name: str, kind: str, groups: Groups) -> tuple[str, ...]:
     )
 
 
-def _transfer(audits: Sequence[Audit]) -> Table:
+def _transfer(audits: Sequence[Audit]) -> Table | None:
     rows = [_transfer_row(audit.name, row) for audit in audits for row in audit.transfer]
+    if not rows:
+        return None
     columns = ("run", "before", "got", "returns", "questions", "steps between")
     return Table(
         "Transfer: hard questions when they come back",

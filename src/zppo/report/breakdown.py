@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from zppo.report.charts import Chart, Layer, Stack, Unit, seq, slot_colour
 from zppo.report.reading import Run
@@ -33,6 +34,8 @@ def of_run(run: Run) -> tuple[Chart, ...]:
         _phases(run),
         _reasons(run, "teacher/failed/", "Teacher failures by reason"),
         _reasons(run, "zone/compress_refused/", "Compressions refused, by reason"),
+        _reasons(run, "zone/hint_refused/", "Hints refused, by reason"),
+        _reasons(run, "zone/skipped_reasons/", "Prompts not built, by reason"),
     )
     return tuple(chart for chart in charts if chart is not None and not chart.is_zero)
 
@@ -132,14 +135,22 @@ def _phases(run: Run) -> Stack | None:
 
 
 def _reasons(run: Run, prefix: str, title: str) -> Stack | None:
-    keys = sorted({k for m in run.metrics for k in m if k.startswith(prefix)})
-    if not keys:
+    rows = [_under(m, prefix) for m in run.metrics]
+    names = sorted({name for row in rows for name in row})
+    if not names:
         return None
     layers = [
-        (key.removeprefix(prefix), slot_colour(i), [float(m.get(key, 0)) for m in run.metrics])
-        for i, key in enumerate(keys)
+        (name, slot_colour(i), [float(row.get(name, 0)) for row in rows])
+        for i, name in enumerate(names)
     ]
     return _area(title, "Count in a step.", "count", [int(m["step"]) for m in run.metrics], layers)
+
+
+def _under(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Numbers by the rest of their key, whether it is written as `prefix/name` or as a table."""
+    table = metrics.get(prefix.rstrip("/")) or {}
+    flat = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    return flat | (dict(table) if isinstance(table, Mapping) else {})
 
 
 def _area(

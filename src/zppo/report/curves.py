@@ -143,7 +143,7 @@ def _evaluations(members: Sequence[Member]) -> tuple[Chart, ...]:
 
         lines = _overlay(members, series, smooth=False)
         if lines:
-            found.append(Lines(family, "", "share", lines, dots=True, close=True))
+            found.append(Lines(f"Accuracy, {family}", "", "share", lines, dots=True, close=True))
     return tuple(found)
 
 

@@ -65,7 +65,12 @@ LEARNING = (
         "number",
         "Nats a token: mean of -log p over the tokens that plain rollouts sampled.",
     ),
-    Metric("update/loss", "Loss", "number", "Near 0 by nature; no measure of progress."),
+    Metric(
+        "update/loss",
+        "Loss",
+        "number",
+        "Near 0 by nature; in distillation the divergence, nats a token.",
+    ),
     Metric("update/grad_norm", "Gradient norm", "number", "Before clipping."),
     Metric(
         "update/kl_from_rollout",
@@ -90,9 +95,9 @@ TEACHER = (
         "teacher/solved_share",
         "Solved by the teacher",
         _SHARE,
-        "Of the hard questions it was asked.",
+        "Of the questions it was asked.",
     ),
-    Metric("teacher/accuracy", "Teacher accuracy", _SHARE, "Of its responses to hard questions."),
+    Metric("teacher/accuracy", "Teacher accuracy", _SHARE, "Of its responses."),
     Metric("teacher/failed_share", "Teacher failures", _SHARE, "Calls that gave nothing."),
     Metric(
         "zone/compress_refused_share",
@@ -100,6 +105,7 @@ TEACHER = (
         _SHARE,
         "Of the traces that candidates need.",
     ),
+    Metric("ncq/gate_open", "NCQ gate", _SHARE, "Open where the next step builds NCQ prompts."),
     Metric("zone/skipped", "Prompts not built", "count", "Reformulations that were skipped."),
 )
 COST = (

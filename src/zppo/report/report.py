@@ -15,6 +15,7 @@ from zppo.report.curves import Member, rest, sections
 from zppo.report.labels import labels
 from zppo.report.page import data_block, page, text
 from zppo.report.reading import Run, read_run
+from zppo.report.svg_file import drawings
 from zppo.report.tables import Table, html
 from zppo.runs.files import write_atomic
 
@@ -24,11 +25,18 @@ _OPEN = 3
 _CARDS = 6
 
 
-def report(paths: Sequence[Path], output: Path, *, mean: bool = False, audit: bool = True) -> Path:
+def report(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    mean: bool = False,
+    audit: bool = True,
+    svg_folder: Path | None = None,
+) -> Path:
     """Write the report of the runs in `paths` to `output`.
 
     `mean` draws the runs of one method and setting, which differ in their seed, as one curve.
-    Without `audit` no rollout log is read.
+    Without `audit` no rollout log is read. `svg_folder` gets the overlays as files of their own.
     Raises `RunError` for a run that cannot be read or has no step yet.
     """
     runs = [read_run(path) for path in paths]
@@ -43,6 +51,9 @@ def report(paths: Sequence[Path], output: Path, *, mean: bool = False, audit: bo
         for slot, (name, some) in enumerate(groups.items())
     ]
     write_atomic(output, render(members).encode("utf-8"))
+    if svg_folder is not None:
+        for name, drawing in drawings(members).items():
+            write_atomic(svg_folder / f"{name}.svg", drawing.encode("utf-8"))
     return output
 
 
@@ -84,7 +95,12 @@ def render(members: Sequence[Member]) -> str:
     parts.append(data_block("data", {f"f{i}": hover(chart) for i, chart in enumerate(charts)}))
     body = "\n".join(parts)
     title = "zppo: " + ", ".join(member.label for member in members)
-    return page(title, body, ("page.css", "report.css"), ("theme.js", "report.js"))
+    return page(
+        title,
+        body,
+        ("colours.css", "page.css", "chart.css", "report.css"),
+        ("theme.js", "report.js"),
+    )
 
 
 # -- parts ----------------------------------------------------------------------------------------
