@@ -73,6 +73,14 @@ def test_the_papers_graduation_and_cost() -> None:
     assert row(table(compare_paper("4B"), "Replay buffer"), "zppo", "0")["graduated"] == "562"
 
 
+def test_methods_with_averages_alone_are_notes() -> None:
+    assert compare_paper("2B").notes == (
+        "grpo+replay+hint: only macro averages are in print: vlm 60.4, llm 47.6, video 61.6.",
+        "grpo+replay+prefix: only macro averages are in print: vlm 59.5, llm 46.3, video 61.0.",
+    )
+    assert compare_paper("9B").notes == ()
+
+
 def test_all_of_it_as_data() -> None:
     data = json.loads(json.dumps(comparison_data(compare_paper("0.8B"))))
     ours = next(e for e in data["entries"] if e["name"] == "zppo")

@@ -171,7 +171,11 @@ def family_accuracy(entry: Entry, family: str, comparison: Comparison) -> Interv
 
 
 def difference(entry: Entry, base: Entry, family: str, unit: Unit) -> Difference | None:
-    """`entry` minus `base`; None where they do not have the same clusters in the family."""
+    """`entry` minus `base`; None where they do not have the same clusters in the family.
+
+    All entries of a comparison are resampled with the same draws: these follow from the number of
+    clusters alone.
+    """
     ours, theirs = clusters(entry, family, unit), clusters(base, family, unit)
     if not ours or ours.keys() != theirs.keys():
         return None
