@@ -229,9 +229,25 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zppo.rewards.judge._CACHE_ENTRIES", 3)
     judge = FakeJudge(RIGHT)
     judged = grader(judge)
-    for k in (0, 1, 2, 0, 3, 0, 1):  # 1 was used longest ago when 3 came
+    for k in (0, 1, 2, 0, 3, 1, 0):  # 0 came first, and leaves when 3 comes
         graded(judged, (FREE, f"\\boxed{{{k}}}"))
-    assert [r.source_text for r in judge.requests] == ["0", "1", "2", "3", "1"]
+    assert [r.source_text for r in judge.requests] == ["0", "1", "2", "3", "0"]
+
+
+def test_what_it_was_told_can_be_handed_on() -> None:
+    """Malformed replies too: asking again would not mend them. A failed call is no verdict."""
+    replies = {"a": RIGHT, "b": WRONG, "c": "?", "d": None}
+    items = [(FREE, f"\\boxed{{{k}}}") for k in replies]
+    first = grader(FakeJudge(lambda r: replies[r.source_text]))
+    verdicts = graded(first, *items)
+    told = first.drain_verdicts()
+    assert list(told.values()) == ["correct", "wrong", "malformed"]
+    assert first.drain_verdicts() == {} and json.loads(json.dumps(told)) == told
+    judge = FakeJudge(None)
+    second = grader(judge)
+    second.recall(told)
+    assert graded(second, *items) == verdicts
+    assert [r.source_text for r in judge.requests] == ["d"] and second.drain_verdicts() == {}
 
 
 def test_a_response_that_was_cut_is_not_judged() -> None:

@@ -106,6 +106,16 @@ def test_estimate_follows_dtype_and_adapters(tmp_path: Path) -> None:
     assert lora.training < 100_000
 
 
+def test_the_estimate_holds_the_judge_that_lives_here(tmp_path: Path) -> None:
+    _checkpoint(tmp_path, {"a": [1000, 1000]})
+    here = f"judge={{kind: local, model: {tmp_path}, device: cpu, dtype: bf16}}"
+    there = "judge={kind: openai, endpoints: [{url: 'http://localhost/v1', model: m}]}"
+    local, away = (memory.estimate_memory(_config(tmp_path, judge)) for judge in (here, there))
+    assert local is not None and away is not None
+    assert (local.judge, away.judge) == (2_000_000, 0)
+    assert local.certain - away.certain == 2_000_000 and "judge 2 MiB" in str(local)
+
+
 def test_too_little_memory_is_said_before_loading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

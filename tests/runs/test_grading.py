@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.runs.fakes import FakeTeacher, fake_build, fake_config, questions
+from tests.runs.fakes import FakeTeacher, comparable, fake_build, fake_config, questions
 from tests.teacher.server import Server
 from zppo.algorithm.prompts import Templates
 from zppo.config import Config
@@ -22,6 +23,7 @@ from zppo.rewards.grader import close_grader, drain_metrics
 from zppo.rewards.judge import JudgeGrader
 from zppo.runs import evaluation, train
 from zppo.runs.build import RunParts, build_teacher, check_judge
+from zppo.runs.directory import RunDirectory
 from zppo.runs.grading import build_grader, check_grading
 from zppo.teacher.base import Teacher
 from zppo.types import Media, Question, Response, RolloutStatus
@@ -153,3 +155,27 @@ def test_a_run_reports_what_its_judge_was_asked(tmp_path: Path) -> None:
         assert f'"judge/{name}"' in text
     found = evaluation.evaluate(config, build=build)
     assert found.grading["judge/calls"] > 0
+
+
+def test_a_resumed_run_asks_its_judge_no_more_often(tmp_path: Path) -> None:
+    def build(config: Config) -> RunParts:
+        parts = fake_build(config)
+        grader = build_grader(config, parts.step.templates, judge_of)
+        return replace(parts, step=replace(parts.step, grader=grader))
+
+    def settings(name: str, steps: int) -> Config:
+        more = (f"run.steps={steps}", "rewards.judge_check_share=1.0", "evaluation.every=1")
+        return fake_config(tmp_path / name, JUDGE, *more)
+
+    whole = train.train(settings("whole", 6), build=build, quiet=True).run_dir
+    parted = train.train(settings("parted", 3), build=build, quiet=True).run_dir
+    with (parted / "judge.jsonl").open("a") as log:  # a step that is to be taken again
+        log.write('{"step": 4, "verdicts": {"x": "wrong"}}\n')
+    train.resume(parted, ["run.steps=6"], build=build, quiet=True)
+    assert comparable(parted) == comparable(whole)
+    assert RunDirectory(parted).verdicts() == RunDirectory(whole).verdicts() != {}
+    hits = [row["judge/cache_hits"] for row in comparable(whole)[3:]]
+    forgetful = train.train(settings("forgetful", 3), build=build, quiet=True).run_dir
+    (forgetful / "judge.jsonl").unlink()
+    train.resume(forgetful, ["run.steps=6"], build=build, quiet=True)
+    assert sum(hits) > sum(row["judge/cache_hits"] for row in comparable(forgetful)[3:])

@@ -174,7 +174,7 @@ def test_bcq_and_ncq_from_the_servers_own_answers(url, model, tmp_path: Path):
     )
     groups = Counter(x["kind"] for x in lines if x["type"] == "group")
     right = {
-        r["text"] for x in lines if x["type"] == "teacher" for r in x["rollouts"] if r["reward"]
+        r["text"] for x in lines if x["type"] == "teacher" for r in x["rollouts"] if r["correct"]
     }
     print(groups, right, [s.get("judge/calls") for s in steps])
     assert groups["bcq"] > 0 and groups["ncq"] > 0 and right

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -80,6 +80,19 @@ class ReportsMetrics(Protocol):
 def drain_metrics(grader: Grader) -> dict[str, float]:
     """The grader's own counts since the last call, if it keeps any."""
     return grader.drain_metrics() if isinstance(grader, ReportsMetrics) else {}
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A grader that does not ask twice what it has asked before; looked for, not needed."""
+
+    def drain_verdicts(self) -> dict[str, str]:
+        """What it has learnt since the last call, oldest first, as JSON can hold it."""
+        ...
+
+    def recall(self, verdicts: Mapping[str, str]) -> None:
+        """Know again what `drain_verdicts` gave, in the same order."""
+        ...
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +40,8 @@ VERDICT_SCHEMA: Mapping[str, Any] = {
 _VERDICTS = {"correct": (True, RolloutStatus.GRADED), "wrong": (False, RolloutStatus.GRADED)}
 _MALFORMED = (False, RolloutStatus.JUDGE_MALFORMED)
 _FAILED = (False, RolloutStatus.JUDGE_ERROR)
+_BY_NAME = {**_VERDICTS, "malformed": _MALFORMED}
+_NAMES = {verdict: name for name, verdict in _BY_NAME.items()}
 Verdict = tuple[bool, RolloutStatus]
 
 
@@ -58,11 +60,12 @@ class JudgeOptions:
 
 
 class JudgeGrader:
-    """Implements `Grader`: `rule` first, `judge` for what it leaves open.
+    """Implements `Grader` and `Remembers`: `rule` first, `judge` for what it leaves open.
 
     How many calls run at once is the judge's own limit. Verdicts are kept for as long as the grader
-    lives, by the content of the prompt. Raises `TeacherError` when more than `max_failure_share`
-    of the calls since the last `drain_metrics` gave no verdict: rewards would be made of nothing.
+    lives, by the content of the prompt; beyond `_CACHE_ENTRIES` the oldest leave. Raises
+    `TeacherError` when more than `max_failure_share` of the calls since the last `drain_metrics`
+    gave no verdict: rewards would be made of nothing.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class JudgeGrader:
         self._rule, self._judge, self._templates = rule, judge, templates
         self._options = options or JudgeOptions()
         self._seed = seed
-        self._cache: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._cache: dict[str, Verdict] = {}
+        self._learnt: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
 
     async def grade(self, items: Sequence[tuple[Question, Response]]) -> list[Grade]:
@@ -107,6 +111,17 @@ class JudgeGrader:
         if counts["checked"]:
             metrics["judge/disagreement"] = counts["disagreed"] / counts["checked"]
         return metrics
+
+    def drain_verdicts(self) -> dict[str, str]:
+        """See `Remembers`: `correct`, `wrong` or `malformed` by the SHA-256 of the prompt."""
+        learnt, self._learnt = self._learnt, {}
+        return learnt
+
+    def recall(self, verdicts: Mapping[str, str]) -> None:
+        """See `Remembers`."""
+        for key, name in verdicts.items():
+            if name in _BY_NAME:
+                self._keep(key, _BY_NAME[name])
 
     async def aclose(self) -> None:
         """Let go of the judge's connections and the rule's processes; the grader stays usable."""
@@ -145,8 +160,6 @@ class JudgeGrader:
         """The verdict on each request: known, or asked once however often it occurs."""
         keys = [_digest(request.prompt) for request in requests]
         known = {key: self._cache[key] for key in keys if key in self._cache}
-        for key in known:
-            self._cache.move_to_end(key)
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
         replies = await self._ask(list(new.values()))
         self._counts["calls"] += len(new)
@@ -156,11 +169,15 @@ class JudgeGrader:
             self._counts["malformed"] += verdict == _MALFORMED
             self._counts["errors"] += verdict == _FAILED
             if verdict != _FAILED:
-                self._cache[key] = verdict
-        while len(self._cache) > _CACHE_ENTRIES:
-            self._cache.popitem(last=False)
+                self._learnt[key] = _NAMES[verdict]
+                self._keep(key, verdict)
         self._require_judge()
         return [known[key] for key in keys]
+
+    def _keep(self, key: str, verdict: Verdict) -> None:
+        self._cache[key] = verdict
+        if len(self._cache) > _CACHE_ENTRIES:
+            del self._cache[next(iter(self._cache))]
 
     async def _ask(self, requests: list[TeacherRequest]) -> list[str | None]:
         if not requests:
@@ -212,5 +229,5 @@ def _without_thinking(reply: str) -> str:
     return reply if "<think>" in inside else rest
 
 
-def _digest(prompt: str) -> bytes:
-    return hashlib.sha256(prompt.encode(errors="surrogatepass")).digest()
+def _digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode(errors="surrogatepass")).hexdigest()

@@ -4,6 +4,7 @@
     templates/                      the prompt templates in use, as they were when the run started
     metrics.jsonl                   one line a step
     evaluations.jsonl               one line an evaluation, the first one before step 1
+    judge.jsonl                     verdicts of the judge, so that a resumed run asks no more often
     skipped.jsonl                   one line a question that could not be read when its step came
     rollouts/step-000001.jsonl.gz   every prompt, candidate, response, reward (`records.py`)
     evaluations/step-000000.jsonl.gz
@@ -142,6 +143,10 @@ class RunDirectory:
         """One line of `skipped.jsonl`: a question left out of a step, and why."""
         self._append("skipped.jsonl", {"step": step, **row})
 
+    def append_verdicts(self, step: int, verdicts: Mapping[str, str]) -> None:
+        """One line of `judge.jsonl`: what the judge said first in this step or evaluation."""
+        self._append("judge.jsonl", {"step": step, "verdicts": verdicts})
+
     def write_templates(self, sources: Mapping[str, str]) -> None:
         """Keep the prompts of the run, so that a resumed one asks with the same words."""
         for name, text in sources.items():
@@ -195,11 +200,16 @@ class RunDirectory:
         """Every whole line of `evaluations.jsonl`."""
         return _read_lines(self.root / "evaluations.jsonl")
 
+    def verdicts(self) -> dict[str, str]:
+        """All of `judge.jsonl`, oldest first."""
+        rows = _read_lines(self.root / "judge.jsonl")
+        return {key: name for row in rows for key, name in row["verdicts"].items()}
+
     # --- resuming ---------------------------------------------------------------------------------
 
     def truncate_after(self, step: int) -> None:
         """Forget everything later than `step`, and what killed writes left."""
-        for name in (METRICS, "evaluations.jsonl", "skipped.jsonl"):
+        for name in (METRICS, "evaluations.jsonl", "skipped.jsonl", "judge.jsonl"):
             path = self.root / name
             if path.exists():
                 kept = [row for row in _read_lines(path) if row["step"] <= step]

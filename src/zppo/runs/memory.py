@@ -30,11 +30,12 @@ class MemoryEstimate:
     weights: int
     training: int  # gradients, fp32 masters and AdamW's two moments
     teacher: int
+    judge: int
     activations: int
 
     @property
     def certain(self) -> int:
-        return self.weights + self.training + self.teacher
+        return self.weights + self.training + self.teacher + self.judge
 
     @property
     def total(self) -> int:
@@ -43,8 +44,8 @@ class MemoryEstimate:
     def __str__(self) -> str:
         return (
             f"{readable(self.total)} (weights {readable(self.weights)}, gradients and optimiser "
-            f"{readable(self.training)}, teacher {readable(self.teacher)}, activations about "
-            f"{readable(self.activations)})"
+            f"{readable(self.training)}, teacher {readable(self.teacher)}, judge "
+            f"{readable(self.judge)}, activations about {readable(self.activations)})"
         )
 
 
@@ -82,7 +83,8 @@ def estimate_memory(config: Config) -> MemoryEstimate | None:
     return MemoryEstimate(
         weights=parameters * width,
         training=trainable * states,
-        teacher=_teacher_bytes(config),
+        teacher=sum(map(_local_bytes, single_teachers(config.teacher))),
+        judge=_local_bytes(config.judge),
         activations=_activation_bytes(folder, config, width),
     )
 
@@ -143,16 +145,13 @@ def _cgroup_memory() -> int | None:
     return None
 
 
-def _teacher_bytes(config: Config) -> int:
-    """Of every teacher that lives in this process."""
-    teachers = single_teachers(config.teacher)
-    return sum(_model_bytes(t) for t in teachers if isinstance(t, LocalTeacherConfig))
-
-
-def _model_bytes(teacher: LocalTeacherConfig) -> int:
-    folder = _folder(teacher.model)
+def _local_bytes(options: object) -> int:
+    """Of a teacher or judge that lives in this process."""
+    if not isinstance(options, LocalTeacherConfig):
+        return 0
+    folder = _folder(options.model)
     parameters = None if folder is None else count_parameters(folder)
-    return (parameters or 0) * (2 if _is_bf16(teacher.dtype, teacher.device) else 4)
+    return (parameters or 0) * (2 if _is_bf16(options.dtype, options.device) else 4)
 
 
 def _activation_bytes(folder: Path, config: Config, width: int) -> int:

@@ -16,7 +16,7 @@ from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import Left, StepLoader
 from zppo.errors import ConfigError, RunError, TeacherError
-from zppo.rewards.grader import close_grader
+from zppo.rewards.grader import Remembers, close_grader
 from zppo.runs.build import RunParts, build_run
 from zppo.runs.checkpoint import (
     check_resumable,
@@ -165,6 +165,8 @@ class _Session:
 
     async def _steps(self, trackers: Trackers) -> bool:
         """Whether the last step was reached."""
+        if isinstance(self.parts.grader, Remembers):
+            self.parts.grader.recall(self.run.verdicts())
         size = self.config.run.prompts_per_step
         with StepLoader(self.data.train, self.config.seed, size, self.config.data) as loader:
             return await self._train(loader, trackers)
@@ -176,6 +178,7 @@ class _Session:
             result, metrics = await self._step(step, loader)
             if self.config.run.save_rollouts:
                 self.run.write_rollouts(result)
+            self._keep_verdicts(step)
             self.run.append_metrics(step, metrics)
             trackers.log(step, metrics)
             self.display.step(step, metrics)
@@ -267,9 +270,15 @@ class _Session:
         if self.config.run.save_rollouts:
             self.run.write_evaluation(step, groups)
         self.run.write_accuracies(step, question_accuracies(groups))
+        self._keep_verdicts(step)
         self.run.append_evaluation(step, evaluation.to_dict())
         trackers.log(step, {"evaluation": evaluation.accuracy})
         self.display.evaluation(step, evaluation.accuracy)
+
+    def _keep_verdicts(self, step: int) -> None:
+        grader = self.parts.grader
+        if isinstance(grader, Remembers) and (verdicts := grader.drain_verdicts()):
+            self.run.append_verdicts(step, verdicts)
 
     def _greet(self) -> None:
         for note in self.data.notes():
