@@ -166,6 +166,10 @@ class DataConfig(_Section):
     reformulated_visual_tokens: int | None = Field(
         default=None, ge=1, description="of a BCQ or NCQ prompt; None: as many as the plain prompt"
     )
+    difficulty: str | None = Field(default=None, description="a file of `zppo data difficulty`")
+    max_accuracy: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="leave out what the student finds easier"
+    )
     workers: int = Field(default=4, ge=1, description="threads that check and decode media")
     max_skipped_share: float = Field(
         default=0.1,

@@ -10,13 +10,15 @@ import numpy as np
 from PIL import Image
 
 from zppo.data.media import load_image
+from zppo.data.questions import key_of
 from zppo.errors import DataError
 from zppo.types import Question
 
 WORDS = 8  # of an n-gram: shorter ones are shared by questions that only sound alike
 SHARE = 0.5  # of a question's n-grams that make it one the other data set holds
-BITS = 3  # of 64 in which two pictures' hashes may differ; four bands then share one whole
-_PLAIN = 6  # a hash with fewer ones, or fewer zeros, says that the picture is nearly empty
+BITS = 30  # of 768 in which the hashes of one picture in two formats or sizes may differ
+_SIDE = 16
+_PLAIN = 72  # a hash with fewer ones, or fewer zeros, says that the picture is nearly empty
 
 
 def normal_text(text: str) -> str:
@@ -29,20 +31,22 @@ def ngrams(text: str) -> set[int]:
     """Hashes of the runs of `WORDS` words of a text; of a shorter one, of all of it."""
     words = normal_text(text).split()
     runs = (words[i : i + WORDS] for i in range(max(len(words) - WORDS, 0) + 1))
-    return {hash(tuple(run)) for run in runs}
+    return {key_of(" ".join(run)) for run in runs}
 
 
-def picture_hash(image: Image.Image) -> int | None:
-    """64 bits of which each says whether a patch of the picture is darker than the one to its
-    right (dHash). The same for other sizes and formats; None for a picture too plain to tell."""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    bits = (grey[:, 1:] > grey[:, :-1]).flatten()
-    if not _PLAIN <= bits.sum() <= 64 - _PLAIN:
+def picture_hash(image: Image.Image) -> np.ndarray | None:
+    """768 bits as (12,) uint64, of which each says whether a patch of the picture is darker in one
+    colour than the patch to its right (dHash). Nearly the same for other sizes and formats; None
+    for a picture too plain to tell."""
+    small = image.convert("RGB").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    patches = np.asarray(small, dtype=np.int16)
+    bits = (patches[:, 1:] > patches[:, :-1]).flatten()
+    if not _PLAIN <= bits.sum() <= bits.size - _PLAIN:
         return None
-    return int(np.packbits(bits).view(">u8")[0])
+    return np.packbits(bits).view(np.uint64)
 
 
-def picture_hashes(question: Question) -> Iterator[int]:
+def picture_hashes(question: Question) -> Iterator[np.ndarray]:
     """The hash of each image of a question that can be read and tells something."""
     for media in question.media:
         if media.kind == "image":
@@ -56,19 +60,24 @@ def picture_hashes(question: Question) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A question that another data set seems to hold: the other's id, and what they share."""
+    """A question that another data set may hold: the other's id, and what they share. `certain`
+    when that is all they could share: the words of a text question, words and picture of another.
+    Templates share words, and many questions may be asked of one picture."""
 
     id: str
     other: str
     what: str
+    certain: bool
 
 
 class Reference:
-    """The questions and pictures to look for: a few hundred bytes each."""
+    """The questions and pictures to look for: some hundred bytes each."""
 
     def __init__(self) -> None:
         self._grams: dict[int, str] = {}
-        self._bands: dict[tuple[int, int], list[tuple[int, str]]] = {}
+        self._hashes: list[np.ndarray] = []
+        self._shown: list[str] = []
+        self._table = np.zeros((0, 12), dtype=np.uint64)
 
     def add(self, questions: Iterable[Question], name: str) -> None:
         """Look for these, which messages call `name`."""
@@ -77,39 +86,38 @@ class Reference:
             for gram in ngrams(_asked(question)):
                 self._grams.setdefault(gram, label)
             for found in picture_hashes(question):
-                for band in _bands(found):
-                    self._bands.setdefault(band, []).append((found, label))
+                self._hashes.append(found)
+                self._shown.append(label)
+        self._table = np.array(self._hashes, dtype=np.uint64).reshape(-1, 12)
 
-    def matches(self, question: Question) -> list[Match]:
-        """What is known already of a question: its words, its pictures."""
-        return [
-            Match(question.id, other, what)
-            for other, what in (self._by_words(question), self._by_picture(question))
-            if other
-        ]
+    def match(self, question: Question) -> Match | None:
+        """What is known already of a question: its words, its pictures, or both."""
+        words, by_words = self._by_words(question)
+        picture, by_picture = self._by_picture(question)
+        if not words and not picture:
+            return None
+        certain = bool(words and picture) or (bool(words) and not question.media)
+        what = " and ".join(filter(None, (by_words, by_picture)))
+        return Match(question.id, picture or words, what, certain)
 
     def _by_words(self, question: Question) -> tuple[str, str]:
         grams = ngrams(_asked(question))
         shared = [self._grams[g] for g in grams if g in self._grams]
         share = len(shared) / len(grams)
-        # A question about a picture may be asked of many: there the picture decides.
-        if share < SHARE or (question.media and len(normal_text(question.text).split()) < WORDS):
+        if share < SHARE:
             return "", ""
-        return max(set(shared), key=shared.count), f"{share:.0%} of its words"
+        return max(sorted(set(shared)), key=shared.count), f"{share:.0%} of its words"
 
     def _by_picture(self, question: Question) -> tuple[str, str]:
         for found in picture_hashes(question):
-            for band in _bands(found):
-                for other, label in self._bands.get(band, []):
-                    bits = (found ^ other).bit_count()
-                    if bits <= BITS:
-                        return label, f"its picture ({bits} of 64 bits differ)"
+            if not len(self._table):
+                break
+            bits = np.bitwise_count(self._table ^ found).sum(axis=1)
+            nearest = int(bits.argmin())
+            if bits[nearest] <= BITS:
+                return self._shown[nearest], f"its picture ({bits[nearest]} of 768 bits differ)"
         return "", ""
 
 
 def _asked(question: Question) -> str:
     return " ".join((question.text, *(question.options or ())))
-
-
-def _bands(found: int) -> Iterator[tuple[int, int]]:
-    return ((i, found >> (16 * i) & 0xFFFF) for i in range(4))

@@ -26,7 +26,7 @@ from zppo.data.questions import (
 from zppo.data.raw import RawRow, missing_columns
 from zppo.data.row_media import MediaReader
 from zppo.data.shapes import columns_of
-from zppo.data.skips import EXAMPLES, RowProblem, SkipLog, SkipReport
+from zppo.data.skips import EXAMPLES, RowProblem, Skip, SkipLog, SkipReport
 from zppo.data.sources import open_source
 from zppo.errors import DataError
 from zppo.types import Question
@@ -41,13 +41,16 @@ class Dataset:
     report: SkipReport
 
 
-def load_questions(spec: str, config: DataConfig) -> Dataset:
+def load_questions(
+    spec: str, config: DataConfig, on_skip: Callable[[Skip], None] | None = None
+) -> Dataset:
     """Find the questions that `spec` names, and check all of them.
 
     `spec` is `lab:SPLIT`, a .jsonl / .json / .csv / .parquet / .arrow file, a folder written by
     `datasets.save_to_disk`, or `hf:NAME[:CONFIG][:SPLIT]`. Columns are named by `config.shape` and
     `config.columns`; only the first `config.limit` rows are read. Media are checked in
     `config.workers` threads and stay where they are: neither rows nor media are held in memory.
+    `on_skip` is told of every row left out; the report keeps a few of each kind.
 
     Raises `DataError` when the data cannot be found or read, holds no rows, has a `kind` other
     than short or free, or when more than `config.max_skipped_share` of its rows is unusable.
@@ -61,7 +64,7 @@ def load_questions(spec: str, config: DataConfig) -> Dataset:
         )
     source = open_source(spec, columns, config.limit if config.streaming else None)
     builder = QuestionBuilder(config, columns, source.where, source.folder)
-    log = SkipLog()
+    log = SkipLog(on_skip)
     found = _Found()
     total = 0
     names: list[str] = []
@@ -76,7 +79,8 @@ def load_questions(spec: str, config: DataConfig) -> Dataset:
     if not total:
         raise DataError(f"{source.where}: there are no rows.")
     index, again, first = first_of_each(found.index())
-    _log_duplicates(log, found.index(), again, first, LazyQuestions(source, builder, found.index()))
+    every = LazyQuestions(source, builder, found.index())
+    _log_duplicates(log, found.index(), again, first, every, on_skip is not None)
     report = log.report(total)
     report.require(source.where, config.max_skipped_share, missing_columns(names, columns))
     return Dataset(LazyQuestions(source, builder, index), report)
@@ -147,11 +151,13 @@ def _log_duplicates(
     again: np.ndarray,
     first: np.ndarray,
     questions: LazyQuestions,
+    on_all: bool,
 ) -> None:
-    """Count the rows whose id an earlier row has; the first few are read once more to name it."""
+    """Count the rows whose id an earlier row has; the first few, or all, are read once more to
+    name it."""
     column = questions.id_column
     for n, (position, earlier) in enumerate(zip(again.tolist(), first.tolist(), strict=True)):
-        id = questions[position].id if n < 2 * EXAMPLES else ""
+        id = questions[position].id if on_all or n < 2 * EXAMPLES else ""
         log.add(duplicate_skip(index, position, earlier, id, column))
 
 

@@ -5,7 +5,7 @@ Row filters follow section 8 of the method notes (appendix on data of arXiv:2606
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from zppo.errors import DataError
@@ -93,11 +93,15 @@ class SkipReport:
 class SkipLog:
     """Collects skips while rows are read, then freezes into a `SkipReport`."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Skip], None] | None = None) -> None:
+        """`told` hears of every one of them."""
+        self._told = told
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[Skip]] = {}
 
     def add(self, skip: Skip) -> None:
+        if self._told:
+            self._told(skip)
         self._counts[skip.reason] = self._counts.get(skip.reason, 0) + 1
         examples = self._examples.setdefault(skip.reason, [])
         if len(examples) < EXAMPLES:

@@ -37,13 +37,20 @@ class Thumbnails:
 
     def _make(self, row: dict[str, Any]) -> tuple[list[str], str]:
         try:
-            media = self._store.from_dict(row)
-            images, words = _images(media)
+            return picture_tags(self._store.from_dict(row))
         except ZppoError as error:
             return [], one_line(str(error), 200)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return [], f"media that cannot be read ({type(error).__name__})"
-        return [_tag(image) for image in images], words
+
+
+def picture_tags(media: Media) -> tuple[list[str], str]:
+    """(image tags, a line about what they show or why there are none)."""
+    try:
+        images, words = _images(media)
+    except ZppoError as error:
+        return [], one_line(str(error), 200)
+    return [_tag(image) for image in images], words
 
 
 def _images(media: Media) -> tuple[list[Image.Image], str]:

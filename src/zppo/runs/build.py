@@ -5,8 +5,9 @@ Cheap things first: a typing mistake in the data path must not wait for a model 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from zppo.algorithm.methods import METHODS
 from zppo.algorithm.prompts import Templates
@@ -23,6 +24,7 @@ from zppo.config import (
     single_teachers,
 )
 from zppo.data import SkipReport, filter_by_length, load_questions, select
+from zppo.data.difficulty import filter_by_accuracy, read_accuracies
 from zppo.errors import ConfigError, DataError, ModelError, TeacherError
 from zppo.runs.grading import build_grader, check_grading
 from zppo.runs.loop import blocking
@@ -92,11 +94,32 @@ def build_evaluation(config: Config) -> RunParts:
     return RunParts(parts, within_length(data, student, templates, config))
 
 
+def build_measurement(config: Config, questions: Sequence[Question]) -> StepParts:
+    """What sampling the student on `questions` needs: no teacher. Raises a `ZppoError`."""
+    templates = Templates.load(config.algorithm.templates)
+    check_judge(config, questions)
+    student = build_student(config)
+    grader = build_grader(config, templates, build_teacher)
+    return StepParts(config, METHODS[config.method], student, None, grader, templates)
+
+
 def build_data(config: Config) -> DataParts:
-    """Both data sets. Raises `DataError`."""
+    """Both data sets, the training data without what its student finds easy. Raises
+    `DataError`."""
     train = load_questions(config.data.train, config.data)
     validation, reports = _validation(config)
-    return DataParts(train.questions, validation, ((config.data.train, train.report), *reports))
+    reports = ((config.data.train, train.report), *reports)
+    questions = train.questions
+    if config.data.difficulty is not None:
+        accuracies = read_accuracies(Path(config.data.difficulty))
+        questions, left = filter_by_accuracy(questions, accuracies, config.data.max_accuracy)
+        reports = (*reports, (f"{config.data.train}, difficulty", left))
+        if not questions:
+            raise DataError(
+                f"{config.data.train}: no question is left by data.difficulty="
+                f"{config.data.difficulty}.\n{left.table()}"
+            )
+    return DataParts(questions, validation, reports)
 
 
 def _validation(config: Config) -> tuple[Sequence[Question], Reports]:
@@ -239,9 +262,7 @@ def within_length(
     # A prompt that leaves no room for a response could never be answered.
     limit = min(limit, student.context_limit - response)
 
-    def length(question: Question) -> int:
-        return student.prompt_tokens(Prompt(question, GroupKind.PLAIN, templates.plain(question)))
-
+    length = plain_length(student, templates)
     train, long_train = filter_by_length(data.train, length, limit)
     validation, long_validation = filter_by_length(data.validation, length, limit)
     if data.train and not train:
@@ -256,6 +277,11 @@ def within_length(
         (f"{config.data.validation}, length", long_validation),
     )
     return DataParts(train, validation, reports)
+
+
+def plain_length(student: Student, templates: Templates) -> Callable[[Question], int]:
+    """Tokens of a question's plain prompt, closer and visual tokens included."""
+    return lambda q: student.prompt_tokens(Prompt(q, GroupKind.PLAIN, templates.plain(q)))
 
 
 def family(question: Question) -> str:

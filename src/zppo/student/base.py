@@ -72,6 +72,10 @@ class Student(Protocol):
         prefix included."""
         ...
 
+    def rendered(self, prompt: Prompt) -> str:
+        """The prompt as text, chat template included, each picture's tokens as one. For people."""
+        ...
+
     @property
     def context_limit(self) -> int:
         """Most tokens a prompt and its response may have together."""
@@ -89,6 +93,7 @@ class Student(Protocol):
         """Write model, tokenizer and optimiser under `path`."""
         ...
 
-    def load(self, path: Path) -> None:
-        """Restore what `save` wrote, exactly."""
+    def load(self, path: Path, optimizer: bool = True) -> None:
+        """Restore what `save` wrote, exactly; `optimizer` False leaves its optimiser out, for a
+        student that will not learn."""
         ...

@@ -208,16 +208,27 @@ class PromptEncoder:
         media = prompt.question.media
         if not media:
             return len(self.encode(prompt))
-        self._refuse_placeholders(prompt)
-        self.refuse_media(prompt.question)
-        with _naming(prompt.question):
-            visuals = [
-                measure(m, self.image_processor, self.limits, cap)
-                for m, cap in zip(media, self._caps(prompt), strict=True)
-            ]
+        visuals = self._measured(prompt)
         text = self._filled(prompt, visuals, tokens=1)
         rest = sum(visual.total - visual.frames for visual in visuals)
         return len(self._ids(text)) + len(prompt.prefix_ids) + rest
+
+    def rendered(self, prompt: Prompt) -> str:
+        """The prompt as text, with one token for each image or frame. Raises what `length`
+        raises."""
+        if not prompt.question.media:
+            return self._render(prompt.text)
+        return self._filled(prompt, self._measured(prompt), tokens=1)
+
+    def _measured(self, prompt: Prompt) -> list[Visual]:
+        """The size of each of the prompt's media, from headers alone."""
+        self._refuse_placeholders(prompt)
+        self.refuse_media(prompt.question)
+        with _naming(prompt.question):
+            return [
+                measure(m, self.image_processor, self.limits, cap)
+                for m, cap in zip(prompt.question.media, self._caps(prompt), strict=True)
+            ]
 
     def _caps(self, prompt: Prompt) -> list[int | None]:
         """Pixels that each of the prompt's media must keep within; None: the usual ones."""

@@ -173,6 +173,10 @@ class LocalStudent:
         """See `Student.prompt_tokens`."""
         return self.encoder.length(prompt)
 
+    def rendered(self, prompt: Prompt) -> str:
+        """See `Student.rendered`."""
+        return self.encoder.rendered(prompt)
+
     @property
     def context_limit(self) -> int:
         """See `Student.context_limit`."""
@@ -191,8 +195,9 @@ class LocalStudent:
         self._write(self.model, path)
         torch.save(self.trainer.optimizer.state_dict(), path / "optimizer.pt")
 
-    def load(self, path: Path) -> None:
-        """Restore `save`. Raises `RunError` when the folder does not fit this student."""
+    def load(self, path: Path, optimizer: bool = True) -> None:
+        """Restore `save`, without the optimiser's state where only the weights are wanted.
+        Raises `RunError` when the folder does not fit this student."""
         try:
             if self.options.lora:
                 from peft import load_peft_weights, set_peft_model_state_dict
@@ -201,6 +206,8 @@ class LocalStudent:
             else:
                 saved = type(self.model).from_pretrained(path, dtype=self.model.dtype)
                 self.model.load_state_dict(saved.state_dict())
+            if not optimizer:
+                return
             # On the CPU: the optimiser copies each piece to where it belongs.
             state = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
             self.trainer.optimizer.load_state_dict(state)
