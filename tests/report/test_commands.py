@@ -45,7 +45,7 @@ def test_overlays_as_files_are_xml_of_their_own(run: Path, tmp_path: Path) -> No
     assert runner.invoke(app, args).exit_code == 0
     drawing = ElementTree.parse(folder / "training-accuracy-plain-accuracy.svg").getroot()
     words = [e.text for e in drawing.iter("{http://www.w3.org/2000/svg}text")]
-    assert words[:2] == ["Plain accuracy", "zppo-1"] and "100%" in words
+    assert words[:2] == ["Plain accuracy", "zppo-1"] and "0%" in words
     assert "url(" not in (folder / "training-accuracy-plain-accuracy.svg").read_text("utf-8")
 
 

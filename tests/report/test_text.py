@@ -23,6 +23,7 @@ from zppo.report.text import cut, one_line, visible
         ("a\u200bb\ufeffc\u2028d", r"a\u200bb\ufeffc\u2028d"),
         ("\U000e0041", r"\U000e0041"),  # a tag character, read by models and seen by nobody
         ("\udc80", r"\udc80"),  # half of a byte-level token
+        ("\ufffe\ufdd0\U0001ffff", r"\ufffe\ufdd0\U0001ffff"),
         ("two\nlines\tand tabs", "two\nlines\tand tabs"),
         ("é 漢 عربي 👩\u200d🔬", "é 漢 عربي 👩\u200d🔬"),
     ],

@@ -31,9 +31,11 @@ _ASCII_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def _shown(char: str) -> str:
-    if char in _KEPT or char in _NEEDED or unicodedata.category(char) not in _HIDDEN:
-        return char
     code = ord(char)
+    no_character = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # XML has none of them
+    hidden = no_character or unicodedata.category(char) in _HIDDEN
+    if char in _KEPT or char in _NEEDED or not hidden:
+        return char
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else _long(code)
 
 
