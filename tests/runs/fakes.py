@@ -112,7 +112,7 @@ class FakeStudent:
         state = {"skill": self.skill, "updates": self.updates}
         (path / "model.json").write_text(json.dumps(state))
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, optimizer: bool = True) -> None:
         state = json.loads((path / "model.json").read_text())
         self.skill, self.updates = state["skill"], state["updates"]
 

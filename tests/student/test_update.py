@@ -165,6 +165,19 @@ def test_save_and_load_are_exact(kind, dtype, tmp_path):
     assert_same_weights(straight, resumed, atol=0, rtol=0)
 
 
+def test_weights_alone_need_no_optimiser(tmp_path):
+    """Evaluation and export: neither the file is read nor the masters are made."""
+    student, _ = update("llama")
+    student.save(tmp_path)
+    (tmp_path / "optimizer.pt").unlink()
+    other = tiny.student("llama", seed=7)
+    other.load(tmp_path, optimizer=False)
+    assert_same_weights(student, other, atol=0, rtol=0)
+    assert "optimizer" not in vars(other.trainer)
+    with pytest.raises(RunError):
+        other.load(tmp_path)
+
+
 def test_checkpoint_loads_with_plain_from_pretrained(tmp_path):
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 

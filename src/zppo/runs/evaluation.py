@@ -120,7 +120,7 @@ def evaluate(
         path = find_checkpoint(run, checkpoint)
     parts = build(config)
     if path is not None:
-        parts.step.student.load(path)
+        parts.step.student.load(path, optimizer=False)
     step = 0 if path is None else step_of(path)
 
     async def sample() -> tuple[Evaluation, list[Group]]:

@@ -38,7 +38,7 @@ def export(source: str | Path, out: str | Path, checkpoint: str = "latest") -> P
             from zppo.student.local import LocalStudent
 
             student = LocalStudent.from_config(config)
-            student.load(path)
+            student.load(path, optimizer=False)
             student.export(temporary)
         if target.exists():
             target.rmdir()
