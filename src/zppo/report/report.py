@@ -98,7 +98,7 @@ def render(members: Sequence[Member]) -> str:
     return page(
         title,
         body,
-        ("colours.css", "page.css", "chart.css", "report.css"),
+        ("page.css", "chart.css", "report.css"),
         ("theme.js", "report.js"),
     )
 

@@ -68,7 +68,7 @@ def _page(name: str, articles: list[str], left_out: str) -> str:
         f"Texts longer than {LONGEST:,} characters are cut where they say so.</p>"
         f"{''.join(articles)}</main>"
     )
-    return page(name, body, ("colours.css", "page.css", "show.css"), ("theme.js", "show.js"))
+    return page(name, body, ("page.css", "show.css"), ("theme.js", "show.js"))
 
 
 def _article(visit: Visit, thumbnails: Thumbnails) -> str:
