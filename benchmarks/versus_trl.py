@@ -74,7 +74,7 @@ def make_job(case: Case, python: Path, folder: Path, args: argparse.Namespace) -
         warmup=case.warmup,
         steps=case.steps,
         updates=args.updates,
-        micro_tokens=case.micro_tokens,
+        micro_tokens=args.micro_tokens or case.micro_tokens,
         prompt_tokens=longest,
         trivial_every=3 if args.trivial == "third" else 0,
         lr=case.lr,
@@ -121,6 +121,11 @@ def main() -> None:
     parser.add_argument("--trivial", choices=("third", "none"), default="third")
     parser.add_argument("--updates", type=int, default=1, help="optimiser updates a step")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument(
+        "--micro-tokens",
+        type=int,
+        help="padded tokens of one forward and backward pass, both sides",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rows", type=Path, help="a .jsonl file with `question`s to take")
     parser.add_argument("--cache", type=Path, default=CACHE, help="environments and model")

@@ -29,7 +29,8 @@ class ScheduledGrader:
     """Rewards by the job's rule; implements `Grader`. Question ids are prompt numbers.
 
     A question that comes again within a step comes reformulated: half of its first such group is
-    right (BCQ), nothing of the second (NCQ). The teacher, whose responses have no tokens of this student, always is.
+    right (BCQ), nothing of the second (NCQ). The teacher, whose responses have no tokens of this
+    student, always is.
     """
 
     def __init__(self, job: Job):
