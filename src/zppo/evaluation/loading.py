@@ -192,22 +192,24 @@ def _table_rows(data: Any) -> Iterator[dict[str, Any]]:
 
 
 def _local(benchmark: Benchmark, folder: Path) -> tuple[str, Path, VideoFinder, Iterator[_Part]]:
-    """Parts of `folder`: `CONFIG.SPLIT.jsonl`, `CONFIG.jsonl`, `SPLIT.jsonl` (or .parquet, .json,
-    .csv), whichever exists first."""
+    """Parts of `folder`: `CONFIG.SPLIT.jsonl`, `CONFIG.jsonl`, or `SPLIT.jsonl` for all
+    configurations at once (or .parquet, .json, .csv), whichever exists first."""
     if not folder.is_dir():
         raise DataError(f"{benchmark.key}: there is no folder `{folder}` (--data-root).")
     parts: list[_Part] = []
     missing: list[str] = []
     seen: set[Path] = set()
     for config, split in benchmark.sources[0].parts:
-        stems = [".".join(filter(None, (config, split))), config, split if not config else None]
-        files = [folder / f"{s}{suffix}" for s in stems if s for suffix in _SUFFIXES]
-        file = next((f for f in files if f.is_file()), None)
+        names = [(split, split)]  # (beginning of the file's name, what the part is called)
+        if config is not None:
+            names = [(f"{config}.{split}", config), (config, config), *names]
+        files = [(folder / f"{name}{end}", part) for name, part in names for end in _SUFFIXES]
+        file, part = next(((f, p) for f, p in files if f.is_file()), (None, ""))
         if file is None:
-            missing.append(stems[0] or split)
+            missing.append(names[0][0])
         elif file not in seen:
             seen.add(file)
-            parts.append(_Part(config or split, _file_rows(file)))
+            parts.append(_Part(part, _file_rows(file)))
     if missing:
         raise DataError(
             f"{benchmark.key}: `{folder}` lacks {', '.join(missing[:5])}"

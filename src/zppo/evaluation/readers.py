@@ -151,6 +151,13 @@ def mvbench(row: Row) -> Iterable[dict[str, Any]]:
     yield dict(row) | {"_question": text}
 
 
+def worked(row: Row) -> Iterable[dict[str, Any]]:
+    """The gold answer stands on the last line of a worked solution, `#### 18` (GSM8K)."""
+    answer = str(row.get("answer")).rpartition("####")[2].strip()
+    plain = re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", answer)
+    yield dict(row) | {"_gold": answer.replace(",", "") if plain else answer}
+
+
 def videomme(row: Row) -> Iterable[dict[str, Any]]:
     """The video's file is named after its id."""
     yield dict(row) | {"_video": f"data/{row.get('videoID')}.mp4"}
@@ -255,5 +262,6 @@ READERS: dict[str, Reader] = {
         videomme,
         videomme_subtitles,
         videommmu,
+        worked,
     )
 }

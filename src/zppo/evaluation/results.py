@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zppo.errors import RunError
-from zppo.evaluation.benchmark import FAMILIES, Benchmark
+from zppo.evaluation.benchmark import FAMILIES, Benchmark, shipped
 from zppo.evaluation.score import Scores
 from zppo.evaluation.scorers.base import Scorer, Summary
 from zppo.runs.files import naming, write_atomic
@@ -62,13 +62,13 @@ def benchmark_entry(
 def families(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The macro average of every family: the mean over its benchmarks that have a score.
 
-    Its standard error takes benchmarks as independent. `of` is how many the family has in the
-    paper; with fewer the average is not the paper's.
+    Only the paper's benchmarks count, not a user's own. The standard error takes benchmarks as
+    independent. `of` is how many the family has; with fewer the average is not the paper's.
     """
     found: dict[str, dict[str, Any]] = {}
-    sizes = {"vlm": 16, "llm": 10, "video": 5}
+    papers = {key: e for key, e in entries.items() if key in shipped() and e["score"] is not None}
     for family in FAMILIES:
-        some = [e for e in entries.values() if e["family"] == family and e["score"] is not None]
+        some = [e for e in papers.values() if e["family"] == family]
         if not some:
             continue
         errors = [e["stderr"] for e in some]
@@ -77,7 +77,7 @@ def families(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
             "score": sum(e["score"] for e in some) / len(some),
             "stderr": sum(e**2 for e in errors) ** 0.5 / len(some) if known else None,
             "benchmarks": len(some),
-            "of": sizes[family],
+            "of": sum(b.family == family for b in shipped().values()),
             "complete": all(e["complete"] for e in some),
         }
     return found

@@ -153,7 +153,8 @@ def _first(row: Mapping[str, Any], column: Column | None) -> Any:
 
 def _all(row: Mapping[str, Any], column: Column | None) -> list[Any]:
     names = [column] if isinstance(column, str) else column or []
-    return [_first(row, name) for name in names]
+    values = [_first(row, name) for name in names]
+    return [v for value in values for v in (value if fields.is_list(value) else [value])]
 
 
 def _text(value: Any) -> str:
