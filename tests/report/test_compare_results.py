@@ -105,6 +105,7 @@ def test_questions_are_resampled_by_their_cluster(tmp_path: Path) -> None:
         ({"version": 2}, "version of L1 differs"),
         ({"n": 5}, "n of L1 differs: 1 in .*a`; 5 in .*b`"),
         ({"judge": "Qwen"}, "judge of L1 differs"),
+        ({"data": {"digest": "0f"}}, "the data of L1 differs: None in .*a`; 0f in .*b`"),
         ({"complete": False, "errors": 3}, "L1 is incomplete in `.*b`: 3 errors, 0 missing"),
     ],
 )

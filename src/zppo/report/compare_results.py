@@ -27,7 +27,7 @@ from zppo.runs.directory import CONFIG, RunDirectory
 #: Settings of an evaluation that say who was evaluated, not how.
 _WHO = ("model", "seed")
 #: What of a benchmark's entry must agree, or the scores are of two different tests.
-_SAME = ("version", "n", "samples", "limit", "judge", "scorer")
+_SAME = ("version", "n", "samples", "limit", "judge", "judge_prompts", "scorer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ def _mismatches(results: Sequence[Result]) -> list[str]:
         for name in _SAME:
             values = [json.dumps(r.benchmarks[key].get(name)) for r in having]
             problems += differing(f"{name} of {key}", [str(r.root) for r in having], values)
+        digests = [r.benchmarks[key].get("data", {}).get("digest") for r in having]
+        problems += differing(f"the data of {key}", [str(r.root) for r in having], digests)
         problems += [
             f"{key} is incomplete in `{r.root}`: {e['errors']} errors, {e['missing']} missing"
             for r in having
