@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tests.runs.fakes import fake_build, fake_config
 from zppo.errors import RunError
+from zppo.evaluation.files import append_lines
 from zppo.report.labels import labels
 from zppo.report.reading import read_run
 from zppo.report.report import report
@@ -61,6 +62,30 @@ def test_an_evaluation_can_be_shown(run: Path) -> None:
     path = run / "evaluations" / "step-000003.jsonl.gz"
     shown = printed(path, Filter(), limit=1)
     assert shown.startswith("step 3  v0  text/sums  gold 0") and "There is more" in shown
+
+
+def test_a_benchmarks_responses_can_be_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "mathvista"
+    blank = {"finished": True, "tokens": 4, "error": "", "prompt": "0"}
+    answers = [
+        {"id": "a", "sample": 1, "text": r"so \boxed{2}", **blank},
+        {"id": "a", "sample": 0, "text": r"so \boxed{1}", **blank},
+        {"id": "b", "sample": 0, "text": None, **blank, "error": "the server was gone"},
+    ]
+    append_lines(folder / "predictions.jsonl", answers)
+    score = {"cluster": "a", "status": "graded", "by": "rule"}
+    scores = [
+        {"id": "a", "sample": 0, "score": 1.0, "extracted": "1", **score},
+        {"id": "a", "sample": 1, "score": 0.0, "extracted": "2", **score},
+    ]
+    append_lines(folder / "scores.jsonl", scores)
+    shown = printed(folder, Filter())
+    assert "a  mathvista" in shown and "plain 1/2 right" in shown
+    assert shown.index("✓ 1") < shown.index("✗ 2")
+    assert "the server was gone" in shown
+    (folder / "predictions.jsonl").write_text('{"id": "a"}\n', "utf-8")
+    with pytest.raises(RunError, match="misuse 'sample'"):
+        show(folder, Filter())
 
 
 def test_a_terminal_shows_a_line_a_rollout_and_whole_texts_when_asked(run: Path) -> None:

@@ -32,7 +32,7 @@ def data_block(name: str, value: Any) -> str:
 
 
 def page(title: str, body: str, styles: Iterable[str], scripts: Iterable[str]) -> str:
-    """The whole file. `styles` and `scripts` name files of `assets/`; every page has the colours."""
+    """The whole file. `styles` and `scripts` name files of `assets/`; all have the colours."""
     style = asset("colours.css") + "".join(map(asset, styles))
     script = "\n".join(f"{{\n{asset(name)}}}" for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from zppo.errors import RunError
-from zppo.report.reading import GroupRow, Run, SkippedRow, StepLog, read_run, read_step_log
-from zppo.runs.directory import CONFIG, RunDirectory, step_of
+from zppo.report.benchmark_log import PREDICTIONS, read_benchmark
+from zppo.report.reading import GroupRow, SkippedRow, StepLog, read_run, read_step_log
+from zppo.runs.directory import CONFIG, step_of
 from zppo.runs.media import MediaStore
 from zppo.types import TeacherFailure, TeacherRollout
 
@@ -44,31 +46,34 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Logs to look into: `name`, each log's step and file, and where their media lie."""
+    """Logs to look into: `name`, each log's step and how to read it, and where their media lie."""
 
     name: str
-    files: tuple[tuple[int, Path], ...]
+    logs: tuple[tuple[int, Callable[[], StepLog]], ...]
     media: MediaStore
 
 
 def open_source(path: Path) -> Source:
-    """A run's rollout logs, or one log (`.jsonl.gz`) of a run or of `zppo eval --output`.
+    """A run's rollout logs; one log (`.jsonl.gz`) of a run or of `zppo eval --output`; or a folder
+    with a benchmark's predictions.
 
     Raises `RunError` when there is nothing to show.
     """
+    if (path / PREDICTIONS).is_file():
+        return Source(path.name, ((0, partial(read_benchmark, path)),), MediaStore(path))
     if path.is_file():
         inside = path.parent.parent
         root = inside if (inside / CONFIG).is_file() else path.parent
-        return Source(path.name, ((max(step_of(path), 0), path),), RunDirectory(root).media)
-    run: Run = read_run(path)
-    folder = run.root / "rollouts"
-    files = tuple((s, folder / f"step-{s:06d}.jsonl.gz") for s in run.rollout_steps())
-    if not files:
+        step = max(step_of(path), 0)
+        return Source(path.name, ((step, partial(read_step_log, path, step)),), MediaStore(root))
+    run = read_run(path)
+    logs = tuple((step, partial(run.rollouts, step)) for step in run.rollout_steps())
+    if not logs:
         raise RunError(
             f"`{run.root}` has no rollout logs; they are written with run.save_rollouts=true. "
             "An evaluation can be shown by naming its file in `evaluations/`."
         )
-    return Source(run.name, files, RunDirectory(run.root).media)
+    return Source(run.name, logs, MediaStore(run.root))
 
 
 def visits(source: Source, wanted: Filter) -> Iterator[Visit]:
@@ -76,17 +81,17 @@ def visits(source: Source, wanted: Filter) -> Iterator[Visit]:
 
     Without `steps`, a question or a text is looked for in every step, all else in the last one.
     """
-    files = source.files
+    logs = source.logs
     if wanted.steps is not None:
         first, last = wanted.steps
-        files = tuple((step, path) for step, path in files if first <= step <= last)
-        if not files:
-            have = f"{source.files[0][0]} to {source.files[-1][0]}"
+        logs = tuple((step, read) for step, read in logs if first <= step <= last)
+        if not logs:
+            have = f"{source.logs[0][0]} to {source.logs[-1][0]}"
             raise RunError(f"`{source.name}` has no log of step {first}-{last}, only {have}.")
     elif wanted.question is None and wanted.search is None:
-        files = files[-1:]
-    for step, path in files:
-        log = read_step_log(path, step)
+        logs = logs[-1:]
+    for _, read in logs:
+        log = read()
         by_question: dict[str, list[GroupRow]] = {}
         for group in log.groups:
             by_question.setdefault(group.question, []).append(group)

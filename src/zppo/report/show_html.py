@@ -74,12 +74,13 @@ def _page(name: str, articles: list[str], left_out: str) -> str:
 def _article(visit: Visit, thumbnails: Thumbnails) -> str:
     first = visit.groups[0]
     replayed = "<span class=tag>replayed</span>" if first.replayed else ""
+    question = f"<p class=question>{text(one_line(first.prompt, 240))}</p>" if first.prompt else ""
+    gold = f"<p>gold: <b><bdi>{text(cut(first.gold, 2000))}</bdi></b></p>" if first.gold else ""
     groups = "".join(map(_group, visit.groups, visit.sizes))
     return (
         f"<article class=card><h2><span class=soft>step {visit.step}</span> "
         f"<bdi>{text(visit.question)}</bdi> <span class=soft><bdi>{text(first.source)}</bdi></span>"
-        f"{replayed}</h2><p class=question>{text(one_line(first.prompt, 240))}</p>"
-        f"<p>gold: <b><bdi>{text(cut(first.gold, 2000))}</bdi></b></p>"
+        f"{replayed}</h2>{question}{gold}"
         f"{_media(first, thumbnails)}{groups}{_teacher(visit.teacher)}{_troubles(visit)}</article>"
     )
 

@@ -26,8 +26,10 @@ def blocks(visit: Visit, full: bool, width: int) -> Iterator[Shown]:
     first = visit.groups[0]
     head = Text(f"step {visit.step}  ", style="bold")
     head.append(visible(visit.question), style="bold cyan")
-    head.append(f"  {visible(first.source)}  gold ", style="dim")
-    head.append(one_line(first.gold, 80))
+    head.append(f"  {visible(first.source)}", style="dim")
+    if first.gold:
+        head.append("  gold ", style="dim")
+        head.append(one_line(first.gold, 80))
     if first.replayed:
         head.append("  replayed", style="yellow")
     yield head
@@ -56,7 +58,7 @@ def _group(group: GroupRow, size: int, full: bool, width: int) -> Iterator[Shown
     yield line
     if full:
         yield Padding(Text(visible(group.prompt), style="blue"), (0, 0, 0, 4))
-    else:
+    elif group.prompt:
         yield Text("    " + one_line(group.prompt, width - 4), style="blue")
     for candidate in () if full else group.candidates:
         mark = "right" if candidate.correct else "wrong"
