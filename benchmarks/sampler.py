@@ -75,7 +75,9 @@ def report(title: str, found: dict[str, list[Side]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--prompt-tokens", type=int, action="append", help="default: 300, 1000")
-    parser.add_argument("--dtype", choices=("bf16", "fp32"), action="append", help="default: both")
+    parser.add_argument(
+        "--dtype", choices=("bf16", "fp32"), action="append", help="default: both; quick: bf16"
+    )
     parser.add_argument("--rounds", type=int, help="default: 3; quick: 1")
     parser.add_argument("--quick", action="store_true", help="3 prompts and one pass a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -89,7 +91,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     prompts, passes = (3, 1) if args.quick else (8, 2)
     print(f"{hardware()}; {args.threads} thread(s)", flush=True)
-    for dtype in args.dtype or ("bf16", "fp32"):
+    for dtype in args.dtype or (("bf16",) if args.quick else ("bf16", "fp32")):
         for tokens in args.prompt_tokens or (300, 1_000):
             title = f"SmolLM2-135M, {prompts} prompts of {tokens:,} tokens x 8, {dtype}"
             print(f"\n{title}; {load()}", flush=True)

@@ -103,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--case", choices=CASES, action="append", help="default: both")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one SmolLM2 step a process")
     parser.add_argument(
         "--candidate-tokens",
         type=int,
@@ -116,7 +117,9 @@ def main() -> None:
     args = parser.parse_args()
     print(f"{hardware()}; {args.threads} thread(s)", flush=True)
     for name in args.case or CASES:
-        print("\n" + compare(CASES[name], args), flush=True)
+        case = CASES[name]
+        short = args.quick and case.prompt_tokens
+        print("\n" + compare(replace(case, steps=1) if short else case, args), flush=True)
 
 
 if __name__ == "__main__":
