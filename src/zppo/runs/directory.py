@@ -155,13 +155,13 @@ class RunDirectory:
     def write_rollouts(self, result: StepResult) -> Path:
         """The rollout log of a step."""
         path = self.root / "rollouts" / f"{step_name(result.step)}.jsonl.gz"
-        write_gzip(path, "".join(step_lines(result, self.media)))
+        write_gzip(path, step_lines(result, self.media))
         return path
 
     def write_evaluation(self, step: int, groups: Iterable[Group]) -> Path:
         """The rollouts of an evaluation."""
         path = self.root / "evaluations" / f"{step_name(step)}.jsonl.gz"
-        write_gzip(path, "".join(group_lines(list(groups), self.media)))
+        write_gzip(path, group_lines(list(groups), self.media))
         return path
 
     def write_accuracies(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:

@@ -132,5 +132,5 @@ def evaluate(
     result, groups = blocking(sample())
     if output is not None:
         media = RunDirectory(Path(output).parent).media
-        write_gzip(Path(output), "".join(group_lines(groups, media)))
+        write_gzip(Path(output), group_lines(groups, media))
     return result

@@ -6,7 +6,7 @@ import errno
 import gzip
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,10 +52,23 @@ def write_atomic(path: Path, content: bytes, *, sync: bool = True) -> None:
             sync_folder(path.parent)
 
 
-def write_gzip(path: Path, text: str) -> None:
-    """`write_atomic` of compressed text; the same text gives the same bytes (no time stamp)."""
-    content = gzip.compress(text.encode("utf-8"), compresslevel=5, mtime=0)
-    write_atomic(path, content, sync=False)
+def write_gzip(path: Path, lines: Iterable[str]) -> None:
+    """Replace `path` by compressed text in one move; the same text gives the same bytes (no time
+    stamp). Lines are written as they come, so a step's log is never held in memory as a whole.
+
+    Level 1: a step of the paper's size has 230 MB of text, which level 5 would pack a sixth
+    tighter in more than twice the time.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(HIDDEN + path.name)
+        with (
+            temporary.open("wb") as file,
+            gzip.GzipFile("", "wb", 1, file, mtime=0) as packed,
+        ):
+            for line in lines:
+                packed.write(line.encode("utf-8"))
+        os.replace(temporary, path)
 
 
 def sync_folder(folder: Path) -> None:
