@@ -19,6 +19,7 @@ from fractions import Fraction
 
 from zppo.rewards import choices
 from zppo.rewards.evaluate import same_value
+from zppo.rewards.formulas import same_formula
 from zppo.rewards.intervals import is_ordered, same_union
 from zppo.rewards.limits import MAX_CHARS, MAX_NESTING
 from zppo.rewards.lists import same_coordinates, same_lists, same_tuples
@@ -44,7 +45,7 @@ def equivalent(answer: str, gold: str, options: tuple[str, ...] | None = None) -
         verdict = choices.same_option(left, right, tuple(map(clean, options)), _same)
         if verdict is not None:
             return verdict
-    if _same(left, right) or _same_letter(left, right):
+    if _same(left, right) or _same_letter(left, right) or choices.same_letters(left, right):
         return True
     return _same_without_marks(left, right)
 
@@ -86,7 +87,7 @@ def _compare(a: str, b: str, depth: int) -> bool:
         return True
     if depth > MAX_NESTING:
         return False
-    if (is_words(a) or is_words(b) or (is_prose(a) and is_prose(b))) and same_words(a, b):
+    if same_formula(a, b) or (_are_words(a, b) and same_words(a, b)):
         return True
     a, b = number_in_words(a), number_in_words(b)
 
@@ -94,6 +95,13 @@ def _compare(a: str, b: str, depth: int) -> bool:
         return _compare(x, y, depth + 1)
 
     return any(_same_reading(x, y, same) for x in about(a) for y in about(b))
+
+
+def _are_words(a: str, b: str) -> bool:
+    """Whether two texts are compared as words. Units are not: 5 mW is not 5 MW."""
+    if is_words(a) or is_words(b):
+        return True
+    return is_prose(a) and is_prose(b) and not (quantity(a).unit and quantity(b).unit)
 
 
 def _same_reading(a: str, b: str, same: choices.Same) -> bool:

@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 _LABEL = re.compile(
     r"(?:(?:option|choice|answer|case) ?:? ?)?"
-    r"(?:\( ?([A-Za-z]) ?\)|\[ ?([A-Za-z]) ?\]|([A-Za-z]) ?[.):]|([A-Za-z])$|([A-Za-z])(?= [-–] ))"  # noqa: RUF001
+    r"(?:\( ?([A-Za-z]) ?\)|\[ ?([A-Za-z]) ?\]|([A-Za-z]) ?[.):]|([A-Za-z])!?$"
+    r"|([A-Za-z])(?= [-–] ))"  # noqa: RUF001
     r"(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ANOTHER = re.compile(r"^(?:and|or|,|/|&)|\([A-Za-z]\)|^[A-Za-z]$")
 _LETTER = re.compile(r"\(?([A-Ja-h])\)?")
+
+_RUN = re.compile("[A-J]{2,10}")
+_LISTED = re.compile(r"\(?([A-J])\)?(?:(?: ?, ?(?:and )?| and | ?& ?| )\(?[A-J]\)?){1,9}")
 
 Same = Callable[[str, str], bool]
 
@@ -35,6 +39,18 @@ def letter_of_answer(answer: str) -> tuple[str, str] | None:
     letter = next(group for group in match.groups()[:5] if group).upper()
     rest = match[6].strip().lstrip("-–.: ")  # noqa: RUF001
     return None if _ANOTHER.search(rest) else (letter, rest)
+
+
+def same_letters(answer: str, gold: str) -> bool:
+    """Several options written as one word and as a list: ACD beside A, C and D.
+
+    The word has its letters in order, so that names (BA, DAB) are none.
+    """
+    for word, listed in ((answer, gold), (gold, answer)):
+        in_order = _RUN.fullmatch(word) is not None and list(word) == sorted(set(word))
+        if in_order and _LISTED.fullmatch(listed):
+            return sorted(re.findall("[A-J]", listed)) == list(word)
+    return False
 
 
 def same_option(answer: str, gold: str, options: tuple[str, ...], same: Same) -> bool | None:

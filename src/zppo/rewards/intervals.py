@@ -30,7 +30,7 @@ class Interval(NamedTuple):
 
 def is_ordered(text: str) -> bool:
     r"""Whether a cleaned text speaks of intervals at all, beyond what a pair could be."""
-    return bool(_ORDER.search(text)) or "\\cup" in text or "\\mathbb" in text
+    return bool(_ORDER.search(text)) or "\\cup" in text or "\\mathbb" in text or _is_outward(text)
 
 
 def same_union(answer: str, gold: str, same: Same) -> bool:
@@ -60,7 +60,9 @@ def _union(text: str) -> tuple[str, list[Interval]] | None:
     if member := _MEMBER.match(text):
         name, text = member[1].strip(), text[member.end() :].strip()
     intervals: list[Interval] = []
-    for piece in split_top(text, _UNION)[:MAX_ITEMS]:
+    # Brackets turned outward do not balance, but enclose no \\cup either.
+    pieces = _UNION.split(text) if _is_outward(text) else split_top(text, _UNION)
+    for piece in map(_inward, map(str.strip, pieces[:MAX_ITEMS])):
         parts = [piece] if _COMMA.search(piece) is None else split_top(piece, _COMMA)
         for part in parts:
             found = _inequality(part) or _interval(part)
@@ -69,6 +71,16 @@ def _union(text: str) -> tuple[str, list[Interval]] | None:
             name = name or found[0]
             intervals += found[1]
     return name, intervals
+
+
+def _is_outward(text: str) -> bool:
+    return text.startswith("]") or text.endswith("[")
+
+
+def _inward(text: str) -> str:
+    """]0,1[ as (0,1)."""
+    text = "(" + text[1:] if text.startswith("]") else text
+    return text[:-1] + ")" if text.endswith("[") else text
 
 
 def _interval(text: str) -> tuple[str, list[Interval]] | None:

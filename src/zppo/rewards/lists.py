@@ -65,7 +65,8 @@ def same_tuples(answer: str, gold: str, same: Same) -> bool | None:
     """Two cleaned texts as tuples or matrices; None when neither is one."""
     matrices = _matrix(answer), _matrix(gold)
     if any(matrices):
-        return _same_matrix(*matrices, same)
+        ours, theirs = matrices[0] or _nested(answer), matrices[1] or _nested(gold)
+        return _same_matrix(ours, theirs, same)
     tuples = _tuple(answer), _tuple(gold)
     if any(tuples):
         a, b = tuples
@@ -136,6 +137,15 @@ def _matrix(text: str) -> tuple[str, list[list[str]]] | None:
     cells = [split_top(row, _CELL) for row in rows[:MAX_ITEMS]]
     kind = "bars" if match[1] in ("v", "V") else "matrix"
     return (kind, cells) if all(len(row) <= MAX_ITEMS for row in cells) else None
+
+
+def _nested(text: str) -> tuple[str, list[list[str]]] | None:
+    """[[1,2],[3,4]] beside a matrix is one."""
+    outer = _tuple(text)
+    rows = [_tuple(item) for item in outer[1]] if outer is not None else []
+    if not rows or not all(row is not None and row[0] == "[]" for row in rows):
+        return None
+    return "matrix", [row[1] for row in rows if row is not None]
 
 
 def _same_matrix(

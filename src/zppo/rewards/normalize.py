@@ -28,7 +28,11 @@ _SYMBOLS = {
     "ℕ": r"\mathbb{N}", "℃": r"^\circ C", "℉": r"^\circ F", "º": "°", "˚": "°", "，": ", ",
     "。": ".", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ",
     "ε": r"\epsilon ", "θ": r"\theta ", "λ": r"\lambda ", "ρ": r"\rho ", "σ": r"\sigma ",
-    "τ": r"\tau ", "φ": r"\phi ", "ϕ": r"\phi ", "ω": r"\omega ", "π": r"\pi ", "Δ": r"\Delta ",
+    "τ": r"\tau ", "ζ": r"\zeta ", "η": r"\eta ", "ι": r"\iota ", "κ": r"\kappa ",
+    "ν": r"\nu ", "ξ": r"\xi ", "χ": r"\chi ", "ψ": r"\psi ", "Γ": r"\Gamma ", "Θ": r"\Theta ",
+    "Λ": r"\Lambda ", "Ξ": r"\Xi ", "Σ": r"\Sigma ", "Φ": r"\Phi ", "Ψ": r"\Psi ", "Ω": r"\Omega ",
+    "μ": r"\mu ", "⩽": r"\le ", "⩾": r"\ge ", "≦": r"\le ", "≧": r"\ge ",
+    "φ": r"\phi ", "ϕ": r"\phi ", "ω": r"\omega ", "π": r"\pi ", "Δ": r"\Delta ",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
 }  # fmt: skip
 _SYMBOL_TABLE = str.maketrans(_SYMBOLS)
@@ -48,8 +52,10 @@ _NOISE = re.compile(
     r"(\\\\)(?: ?\[[\d.]+ ?(?:pt|em|ex|mm)\])?"  # a line break of a matrix stays
     r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathstrut"
     r"|mathrm|mathbf|mathit|rm|bf|it|tt)(?![A-Za-z])\.?"
+    r"|\\(?:tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])"
     r"|\\[()\[\]!]"
 )
+_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
 _SPACE = re.compile(r"(\\\\)|\\[,;:> ]|~|\\q?quad(?![A-Za-z])|\\hspace\*?\{[^{}]*\}|\s+")
 _SAME = {
     "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom",
@@ -61,7 +67,7 @@ _SAME = {
     "varepsilon": r"\epsilon", "simeq": r"\approx", "doteq": r"\approx", "dots": r"\ldots",
     "cdots": r"\ldots", "lg": r"\log", "arcsec": r"\arcsec", "R": r"\mathbb{R}",
     "reals": r"\mathbb{R}", "langle": "(", "rangle": ")", "euro": "€", "pounds": "£",
-    "textdollar": r"\$",
+    "textdollar": r"\$", "deg": "°",
 }  # fmt: skip
 _COMMAND = re.compile(r"(\\\\)|\\([A-Za-z]+)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -72,13 +78,21 @@ _WORDS = (
     (re.compile(r"(?<=[\d}) ]) ?deg(?:ree)?s?\b\.?(?: angles?\b)?"), "°"),
     (re.compile(r"(?<=[\d}) ]) ?per ?cent\b"), "%"),
     (re.compile(r" ([°%])"), r"\1"),
-    (re.compile(r"(\d) ?[xX] ?(?=10 ?\^)"), r"\1\\times "),
+    (re.compile(r"(\d) ?[xX] ?(?=10 ?(?:\^|\*\*))"), r"\1\\times "),
+    (re.compile(r"(?<=[\d}) ])\\mu ?(?=(?:m|s|g|[lL]|A|V|W|F|C|J|N|mol)\b)"), "µ"),
+    (re.compile(r"(?<=[\d}) ]) ?([kKMmGµ]?) ?\\Omega(?![A-Za-z])"), r" \1ohm"),
+    (re.compile(r"(?<!\S)(\d+) ?' ?(\d+(?:\.\d+)?) ?(?:\"|'')$"), r"\1 ft \2 in"),
+    (re.compile(r"(?<!\S)(\d+(?:\.\d+)?)'$"), r"\1 ft"),
+    (re.compile(r"(\.\d*?)(\d{1,6}?)\2{2,}(?:\.\.\.|\\ldots)"), r"\1\\overline{\2}"),
+    (re.compile(r"^(?:the )?(?:set of )?(?:all )?reals?(?: numbers)?\.?$", re.I), r"\\mathbb{R}"),
 )
+_MARK = re.compile(r"(?<=[\w})\]])°|%")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,] )(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?[\d/])")
 _MIXED = re.compile(r"(?<![\d.,^_{] )(?<![\d.,^_{])(\d+) (\d+) ?/ ?(\d+)(?![\d.])")
 _LEAD = re.compile(
     r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )*(?:answer|option|choice)"
-    r"(?: is| ?:|:| =)|(?:=|\\approx(?![A-Za-z]))(?!=)",
+    r"(?: is| ?:|:| =)|(?:=|\\approx(?![A-Za-z]))(?!=)"
+    r"|(?:approximately|approx\.?|about|roughly) (?=[-\d.\\])",
     re.IGNORECASE,
 )
 
@@ -96,7 +110,7 @@ def clean(text: str) -> str:
 
 def strip_marks(text: str) -> str:
     """A cleaned `text` without degree and percent marks (the second pass of method section 7)."""
-    return text.replace("°", "").replace("%", "").strip()
+    return _MARK.sub("", text).strip()
 
 
 def compact(text: str) -> str:
@@ -129,12 +143,20 @@ def _latex(text: str) -> str:
             if not count:
                 break
         text = _NOISE.sub(lambda m: m[1] or "", text)
+        if "\\over" in text or "\\choose" in text:
+            text = _OVER.sub(_fraction, f"{{{text}}}" if "{" not in text else text)
     text = text.replace("{,}", ",")
     text = _SPACE.sub(lambda m: m[1] or " ", text)
     if "\\" in text:
         text = _COMMAND.sub(lambda m: m[1] or _SAME.get(m[2], m[0]), text)
     text = _dollars(text).replace("\\%", "%").replace("\\#", "#").replace("\\&", "&")
     return _DEGREE.sub("°", text).replace("^'", "'") if "^" in text else text
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """TeX's own {a \\over b} and {n \\choose k}."""
+    command = "\\frac" if match[2] == "over" else "\\binom"
+    return f"{command}{{{match[1].strip()}}}{{{match[3].strip()}}}"
 
 
 def _dollars(text: str) -> str:
@@ -152,6 +174,8 @@ def _trim(text: str) -> str:
         text = _LEAD.sub("", text.strip(), count=1) if _LEAD.match(text.strip()) else text
         text = text.strip(' "*`').rstrip(".,;:? ").removesuffix("\\\\")
         text = text.removesuffix(" \\")  # a control space at the end
+        if len(text) > 2 and text[0] == text[-1] == "'":
+            text = text[1:-1]
         if text.startswith("{") and _closes_at_end(text):
             text = text[1:-1]
         if text == before:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _SMALL = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
@@ -14,15 +16,20 @@ for _ten, _word in enumerate(_TENS, start=2):
     _BELOW_100 |= {f"{_word} {_SMALL[one]}": 10 * _ten + one for one in range(1, 10)}
 _SCALES = (("million", 10**6), ("thousand", 1000))
 _MAX_CHARS = 120
+_ONE = re.compile(r"^an? (?=(?:hundred|thousand|million)\b)")
 
 
 def number_in_words(text: str) -> str:
-    """`forty-two` as `42`; anything else as it is."""
+    """`forty-two` as `42`, `three hours` as `3 hours`; anything else as it is."""
     if not text or len(text) > _MAX_CHARS or not text[0].isalpha():
         return text
     words = " ".join(text.casefold().replace("-", " ").replace(",", "").split())
-    number = _read(words)
-    return text if number is None else str(number)
+    number = _read(_ONE.sub("one ", words))
+    if number is not None:
+        return str(number)
+    head, _, rest = text.rpartition(" ")  # what is counted, in lower case: no title
+    number = _read(head.casefold().replace("-", " ")) if rest.islower() else None
+    return text if number is None else f"{number} {rest}"
 
 
 def _read(words: str) -> int | None:

@@ -61,11 +61,41 @@ _TABLE: dict[str, dict[str, str]] = {
     "angle": {"rad": "1", "radian": "1"},
     "pressure": {"pa": "1", "pascal": "1", "kpa": "1000", "atm": "101325"},
     "area": {"acre": "1", "hectare": "2.4710538"},
+    "electronvolt": {"ev": "1", "electronvolt": "1"},
+    "charge": {"coulomb": "1"}, "capacitance": {"farad": "1"}, "field": {"tesla": "1"},
 }  # fmt: skip
-_KNOWN = {
+_KNOWN: dict[str, tuple[str, Fraction]] = {
     unit: (dimension, Fraction(factor))
     for dimension, table in _TABLE.items()
     for unit, factor in table.items()
+}
+_PREFIXES = (
+    ("k", "kilo", Fraction(1000)), ("M", "mega", Fraction(10**6)), ("G", "giga", Fraction(10**9)),
+    ("T", "tera", Fraction(10**12)), ("m", "milli", Fraction(1, 1000)),
+    ("µ", "micro", Fraction(1, 10**6)), ("n", "nano", Fraction(1, 10**9)),
+    ("p", "pico", Fraction(1, 10**12)),
+)  # fmt: skip
+# symbol, dimension, name; what of them stands alone is in the table above
+_PREFIXED = (
+    ("m", "length", "meter"), ("s", "time", "second"), ("g", "mass", "gram"),
+    ("L", "volume", "liter"), ("l", "volume", "litre"), ("A", "current", "ampere"),
+    ("A", "current", "amp"), ("V", "voltage", "volt"), ("W", "power", "watt"),
+    ("J", "energy", "joule"), ("N", "force", "newton"), ("Pa", "pressure", "pascal"),
+    ("Hz", "frequency", "hertz"), ("ohm", "resistance", "ohm"), ("mol", "amount", "mole"),
+    ("F", "capacitance", "farad"), ("C", "charge", "coulomb"), ("T", "field", "tesla"),
+    ("eV", "electronvolt", "electronvolt"), ("m", "length", "metre"),
+)  # fmt: skip
+#: Case counts in these: mW is not MW. (`pm` is an hour of the day.)
+_SYMBOLS = {
+    prefix + symbol: (dimension, factor)
+    for prefix, _, factor in _PREFIXES
+    for symbol, dimension, _ in _PREFIXED
+    if prefix + symbol != "pm"
+}
+_KNOWN |= {
+    prefix + name: (dimension, factor)
+    for _, prefix, factor in _PREFIXES
+    for symbol, dimension, name in _PREFIXED
 }
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 _SCALES |= {"trillion": 10**12}
@@ -75,7 +105,7 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _STOP = frozenset(
     [
         *("or", "and", "not", "no", "nor", "than", "to", "between", "if", "when", "where", "for"),
-        *("is", "are", "but", "except", "plus", "minus", "times", "mod", "modulo", "over"),
+        *("is", "are", "but", "except", "plus", "minus", "mod", "modulo", "over"),
         *("divided", "only"),
         # hedges and verdicts, which make a remark of what looks like a count
         *("wrong", "incorrect", "false", "true", "correct", "invalid", "maybe", "perhaps", "less"),
@@ -94,7 +124,7 @@ _COUNTED = frozenset(
     [
         *("people", "children", "men", "women", "teeth", "mice", "geese", "fish", "sheep", "deer"),
         *("dice", "cattle", "unit", "won", "baht", "pence", "quid", "calorie", "kcal", "cal"),
-        *("rpm", "ppm", "fps", "bps", "knot", "byte", "bit"),
+        *("times", "rpm", "ppm", "fps", "bps", "knot", "byte", "bit"),
     ]
 )
 _TRAILING = frozenset(("left", "remaining", "total", "altogether", "each", "long", "high", "tall"))
@@ -149,7 +179,7 @@ def compound(text: str) -> Quantity | None:
     """`5 ft 3 in`, `2 hours and 30 minutes`: known units of one dimension, larger ones first."""
     if _COMPOUND.fullmatch(text) is None:
         return None
-    parts = [(m[1], _look_up(m[2].casefold())) for m in _COMPOUND_PART.finditer(text)]
+    parts = [(m[1], _look_up(m[2])) for m in _COMPOUND_PART.finditer(text)]
     units = [unit for _, unit in parts if unit is not None]
     factors = [factor for _, factor in units]
     if len(units) < len(parts) or len({dimension for dimension, _ in units}) > 1:
@@ -202,6 +232,8 @@ def _is_unit(tail: str, loose: bool) -> bool:
         map(str.casefold, words)
     ):
         return False  # what is squared is the number
+    if "times" in words and len(words) > 1:
+        return False  # 3 times seven
     return (loose or len(words[0]) > 1) and all(map(_may_be_unit, words))
 
 
@@ -217,11 +249,12 @@ def _may_be_unit(word: str) -> bool:
     folded = word.casefold()
     if folded in _STOP or folded in FUNCTIONS:
         return False
-    return len(word) > 2 or folded == "of" or folded in _POWERS or _look_up(folded) is not None
+    return len(word) > 2 or folded == "of" or folded in _POWERS or _look_up(word) is not None
 
 
 def _look_up(word: str) -> tuple[str, Fraction] | None:
-    return _KNOWN.get(word) or _KNOWN.get(word.removesuffix("s"))
+    folded = word.casefold()
+    return _SYMBOLS.get(word) or _KNOWN.get(folded) or _KNOWN.get(folded.removesuffix("s"))
 
 
 def _with_unit(number: str, tail: str) -> Quantity:
@@ -239,7 +272,7 @@ def _with_unit(number: str, tail: str) -> Quantity:
                 known = False
             continue
         words.add(word.removesuffix("s"))
-        entry = _look_up(word)
+        entry = _look_up(match[2])
         exponent = int(match[3] or pending) * sign
         pending = 1
         if entry is None:

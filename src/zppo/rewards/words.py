@@ -8,7 +8,10 @@ _RUN = r"(?:[^\W\d_]+(?:(?<=[^\W\d_]{2})[-/'’][^\W\d_]+)*)"  # noqa: RUF001
 _WORDLIKE = re.compile(rf"{_RUN}(?:(?: ?& ?|[.,]? |[.,]){_RUN})*\.?")
 _ARTICLE = re.compile(r"^(?:the|a|an) (?=\w{2})")
 _FORMULA = re.compile(r"[\\^_+*/=<>(){}|]")
-_WORD = re.compile(r"(?<![^ ])[^\W\d_](?:\.?[^\W\d_])+\.?(?![^ ])")
+_WORD = re.compile(r"(?<![^ ])[^\W\d_](?:\.?[^\W\d_])+(?:-\w+)*\.?(?![^ ])")
+# A full stop or comma within a number and the sign before one are no punctuation.
+_MARKS = re.compile(r"[!?\"]|\.(?!\d)")
+_JOINTS = re.compile(r",(?!\d)|(?<!\d),|(?<=\w)-|-(?![\d.])")
 _NOTHING = frozenset(
     ("no solution", "no solutions", "no real solution", "no real solutions", "empty set")
 )
@@ -37,8 +40,7 @@ def is_prose(text: str) -> bool:
 def fold(text: str) -> str:
     """The words of a cleaned text: lower case, without article, hyphens, commas and full stops."""
     text = text.replace("\\emptyset", "empty set").replace("\\", " ")
-    text = re.sub(r"[.!?\"]", "", text.casefold())
-    words = re.sub(r"[,-]", " ", text).split()
+    words = _JOINTS.sub(" ", _MARKS.sub("", text.casefold())).split()
     text = " ".join(_SPELLINGS.get(word, word) for word in words)
     text = _ARTICLE.sub("", text)
     return "empty set" if text in _NOTHING else text
