@@ -165,6 +165,17 @@ def test_other_training_data_is_named(folder: Path, tmp_path: Path) -> None:
         compare_runs([folder / "zppo-0", other])
 
 
+def test_without_a_checkpoint_the_files_are_compared(folder: Path, tmp_path: Path) -> None:
+    for name, limit in (("same", "null"), ("other", "9")):
+        shutil.copytree(folder / "grpo+replay-0", tmp_path / name)
+        shutil.rmtree(tmp_path / name / "checkpoints")
+        config = tmp_path / name / "config.yaml"
+        config.write_text(config.read_text().replace("  limit: null", f"  limit: {limit}", 1))
+    assert not compare_runs([folder / "zppo-0", tmp_path / "same"]).notes
+    with pytest.raises(RunError, match=r"the training data differs: lab:train, limit None in"):
+        compare_runs([folder / "zppo-0", tmp_path / "other"])
+
+
 def test_an_unfinished_run_is_named_and_shown_as_far_as_it_came(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -148,7 +148,7 @@ def test_an_interrupt_lets_the_runs_save_and_starts_no_more(
 ) -> None:
     process = start_and_wait(tmp_path / "sweep", command)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert out.splitlines()[-1] == "ENDED ['stopped', 'stopped', 'stopped']"
     first, second, third = runs_of(tmp_path / "sweep", 0, 1, 2, steps=100)
     for run in (first, second):
@@ -162,7 +162,7 @@ def test_a_second_interrupt_leaves_no_process_behind(tmp_path: Path, command: li
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert out.splitlines()[-1] == "ENDED ['stopped', 'stopped', 'stopped']"
     for run in runs_of(tmp_path / "sweep", 0, 1, steps=100):
         before = steps_of(run)

@@ -145,11 +145,19 @@ def mismatches(runs: Sequence[Run], step: int | None = None) -> list[str]:
     for key in sorted({k for s in settings for k in s if _within(k, _MATCHED)}):
         if not _within(key, _INCIDENTAL):
             problems += differing(key, places, [s.get(key) for s in settings])
+    return problems + _other_data(runs, places)
+
+
+def _other_data(runs: Sequence[Run], places: Sequence[str]) -> list[str]:
+    """By what the checkpoints say about the questions; without one by the name of the file."""
+    files = [f"{r.config.data.train}, limit {r.config.data.limit}" for r in runs]
     hashes = [run.data_hash for run in runs]
-    if all(hashes) and len(set(hashes)) > 1:
-        files = [f"{r.config.data.train} ({h[:8]})" for r, h in zip(runs, hashes, strict=True) if h]
-        problems += differing("the training data", places, files)
-    return problems
+    if not all(hashes):
+        return differing("the training data", places, files)
+    if len(set(hashes)) == 1:
+        return []
+    named = [f"{file} ({str(h)[:8]})" for file, h in zip(files, hashes, strict=True)]
+    return differing("the training data", places, named)
 
 
 def _common_step(runs: Sequence[Run]) -> int:
