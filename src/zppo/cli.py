@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,7 @@ from zppo.cli_compare import add_commands
 from zppo.cli_options import ConfigArgs
 from zppo.cli_options import load as _load
 from zppo.cli_options import recipes as _recipes
+from zppo.cli_report import add_commands as add_report_commands
 from zppo.errors import ZppoError
 
 _INTERRUPTED = 130
@@ -70,10 +71,6 @@ app.add_typer(lab, name="lab")
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", show_default=False, help="Settings to change."),
-]
-RunArgs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
-FormatOption = Annotated[
-    Literal["table", "markdown", "json"], typer.Option(help="table, markdown or json.")
 ]
 DataArg = Annotated[
     str, typer.Argument(metavar="FILE", help="A data file, a folder, hf:NAME, or lab:SPLIT.")
@@ -201,61 +198,7 @@ def export(
     typer.echo(f"Wrote {write(run, folder, checkpoint)}")
 
 
-@app.command()
-def report(
-    runs: RunArgs,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
-    mean: Annotated[
-        bool, typer.Option("--mean", help="Seeds of a method as one curve with a band.")
-    ] = False,
-    audit: Annotated[bool, typer.Option(help="Read the rollout logs, too.")] = True,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Overlays as SVG files, too.")
-    ] = None,
-) -> None:
-    """Every curve of some runs as one HTML file that needs no network."""
-    from zppo.report.report import report as write
-
-    typer.echo(f"Wrote {write(runs, output, mean=mean, audit=audit, svg_folder=svg)}")
-
-
-@app.command()
-def show(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN|FILE", help="A run, or a log of one (.jsonl.gz).")
-    ],
-    step: Annotated[str | None, typer.Option(help="A step, or a range such as 5-9.")] = None,
-    kind: Annotated[str | None, typer.Option(help="plain, bcq, ncq, hint or prefix.")] = None,
-    reward: Annotated[int | None, typer.Option(min=0, max=1, help="0 or 1.")] = None,
-    question: Annotated[str | None, typer.Option(metavar="ID", help="One question.")] = None,
-    search: Annotated[str | None, typer.Option(metavar="TEXT", help="In all texts.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions (5; in a page 200).")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Whole prompts and responses.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page.")] = None,
-    max_mb: Annotated[float, typer.Option(min=0.1, help="Size of the page.")] = 20.0,
-) -> None:
-    """Questions, prompts, candidates and rollouts, of the last step unless you say otherwise."""
-    from zppo.report.selection import Filter
-    from zppo.report.show import parse_steps
-    from zppo.report.show import show as browse
-
-    wanted = Filter(parse_steps(step), kind, reward, question, search)
-    browse(run, wanted, limit=limit, full=full, html=html, max_mb=max_mb)
-
-
-@app.command()
-def audit(
-    runs: RunArgs,
-    window: Annotated[int | None, typer.Option(min=1, help="Steps a row over training.")] = None,
-    mean: Annotated[bool, typer.Option("--mean", help="Seeds of a method as one.")] = False,
-    format: FormatOption = "table",
-) -> None:
-    """What BCQ and NCQ rollouts do with their candidates, and what is left of it later."""
-    from zppo.report.audit_command import audit_runs
-
-    audit_runs(runs, window, format, mean=mean)
-
-
+add_report_commands(app)
 add_commands(app)
 
 
