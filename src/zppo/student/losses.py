@@ -97,10 +97,42 @@ def chunked_logprobs(
     """
 
     def one_chunk(h: Tensor, t: Tensor) -> Tensor:
-        logits = sampling_logits(head(h), temperature, banned)
-        return logits.gather(-1, t[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        return _Logprob.apply(head(h), t, temperature, banned)  # pyright: ignore[reportReturnType]
 
     return _by_chunks(one_chunk, hidden, targets, chunk_tokens)
+
+
+class _Logprob(torch.autograd.Function):
+    """(N,) log-probs of targets (N,) from the head's raw (N, V) logits.
+
+    What autograd would do in a dozen passes over (N, V), each with a tensor of its own, takes four
+    in one tensor: the gradient is (1[target] - softmax) / temperature.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, raw: Tensor, targets: Tensor, temperature: float, banned: Sequence[int]
+    ) -> Tensor:
+        logits = sampling_logits(raw, temperature, banned)
+        total = logits.logsumexp(-1)
+        ctx.save_for_backward(raw, targets, total)
+        ctx.temperature, ctx.banned = temperature, banned
+        return logits.gather(-1, targets[:, None]).squeeze(-1) - total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        grad = grads[0][:, None]
+        raw, targets, total = ctx.saved_tensors
+        logits = sampling_logits(raw, ctx.temperature, ctx.banned)
+        # In place, unless what came back is what the head returned.
+        out = None if logits is raw else logits
+        slope = torch.sub(logits, total[:, None], out=out).exp_().mul_(-grad)
+        slope.scatter_add_(-1, targets[:, None], grad)
+        if ctx.temperature != 1.0:
+            slope.div_(ctx.temperature)
+        if ctx.banned:
+            slope.index_fill_(-1, torch.tensor(ctx.banned, device=slope.device), 0.0)
+        return slope.to(raw.dtype), None, None, None
 
 
 def token_jsd(
