@@ -52,11 +52,11 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         match func.overloadpacket:
             case aten.mm:
-                self._dense(*args[0].shape, args[1].shape[1])
+                self._dense(args[0], args[1].shape[1])
             case aten.addmm:
-                self._dense(*args[1].shape, args[2].shape[1])
+                self._dense(args[1], args[2].shape[1])
             case torch.ops.mkldnn._linear_pointwise:
-                self._dense(*args[0].shape, args[1].shape[0])
+                self._dense(args[0], args[1].shape[0])
             case aten.bmm:
                 self.batched += 2.0 * args[0].numel() * args[1].shape[-1]
             case aten.baddbmm:
@@ -70,7 +70,8 @@ class Products(TorchDispatchMode):
                 pass
         return func(*args, **(kwargs or {}))
 
-    def _dense(self, M: int, K: int, N: int) -> None:
+    def _dense(self, left: Any, N: int) -> None:
+        M, K = left.shape
         self.shapes[M, K, N] += 1
 
     @property

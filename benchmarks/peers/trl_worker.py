@@ -43,7 +43,10 @@ from transformers import (  # noqa: E402
     Qwen3VLVideoProcessor,
     TrainerCallback,
 )
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from trl import (  # noqa: E402  # pyright: ignore[reportMissingImports]
+    GRPOConfig,
+    GRPOTrainer,
+)
 
 
 def load(job: Job) -> tuple[Any, Any]:

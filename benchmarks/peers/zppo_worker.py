@@ -112,7 +112,7 @@ async def run(job: Job) -> list[Measured]:
     student: Any = build_student(config)
     control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
     grader, templates = ScheduledGrader(job), Templates.default()
-    parts = StepParts(config, METHODS[job.method], student, FreeTeacher(), grader, templates)
+    parts = StepParts(config, METHODS[config.method], student, FreeTeacher(), grader, templates)
     buffer = PromptReplayBuffer(config.algorithm.buffer_capacity)
     steps: list[Measured] = []
     for step in range(job.warmup + job.steps):
