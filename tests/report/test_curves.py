@@ -193,3 +193,13 @@ def test_every_listed_metric_is_one_that_runs_write() -> None:
     for metric in (*ACCURACY, *LEARNING, *BUFFER, *CUMULATIVE, *TEACHER, *COST, *CUMULATIVE_COST):
         key = re.sub(r"^accuracy/(plain|bcq|ncq|hint|prefix)$", "accuracy/KIND", metric.key)
         assert f"| `{key}` |" in doc, metric.key
+
+
+def test_reasons_that_differ_in_a_number_are_one() -> None:
+    rows = [
+        {"zone/skipped_reasons": {"prompt of 12 tokens": 1, "prompt of 345 tokens": 2}},
+        {"zone/skipped_reasons": {"no wrong rollout": 1}},
+        {},
+    ]
+    stack = stacks(rows)["Prompts not built, by reason"]
+    assert layers(stack) == {"no wrong rollout": (0, 1, 0), "prompt of N tokens": (3, 0, 0)}

@@ -214,7 +214,7 @@ def _contrast(audits: Sequence[Audit]) -> Table | None:
     if not rows:
         return None
     return Table(
-        "Transfer: taken for BCQ or NCQ against left out, by the draw of the pre-cap",
+        "Transfer: taken for reformulation against left out, by the draw of the pre-cap",
         ("run", "steps", "taken", "left out", "difference", "±"),
         rows,
         "Percentage points of plain accuracy at the next visit, between questions without a right "

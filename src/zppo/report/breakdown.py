@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -147,10 +148,15 @@ def _reasons(run: Run, prefix: str, title: str) -> Stack | None:
 
 
 def _under(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Numbers by the rest of their key, whether it is written as `prefix/name` or as a table."""
+    """Numbers by the rest of their key, whether it is written as `prefix/name` or as a table.
+    Reasons that differ in a number alone are one."""
     table = metrics.get(prefix.rstrip("/")) or {}
-    flat = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    return flat | (dict(table) if isinstance(table, Mapping) else {})
+    found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    counts: dict[str, float] = {}
+    for name, count in {**found, **(table if isinstance(table, Mapping) else {})}.items():
+        name = re.sub(r"[0-9]+", "N", name)
+        counts[name] = counts.get(name, 0.0) + count
+    return counts
 
 
 def _area(
