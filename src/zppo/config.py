@@ -259,6 +259,12 @@ class EvaluationConfig(_Section):
     presence_penalty: float = 1.5
     max_response_tokens: int = Field(default=12_288, ge=1)
     limit: int | None = Field(default=None, ge=1)
+    benchmarks: list[str] = Field(
+        default=[], description="measured as well, `limit` questions each; see `zppo eval --list`"
+    )
+    data_root: str | None = Field(
+        default=None, description="rows and media of `benchmarks`: FOLDER/NAME; None: the hub"
+    )
 
 
 class RunConfig(_Section):

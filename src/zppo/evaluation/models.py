@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from zppo.config import Config, OpenAITeacherConfig
-from zppo.errors import DataError, ModelError
+from zppo.errors import ConfigError, DataError, ModelError
 from zppo.evaluation.benchmark import Item
+from zppo.student.base import Student
 from zppo.student.inputs import EncodedPrompt, PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.sampler import Sampling, sample_groups, seeded_generator
@@ -208,6 +209,49 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """Nothing is held between calls."""
+
+
+class StudentModel:
+    """A student in training, on its own engine, so that any engine can be measured."""
+
+    def __init__(self, student: Student, config: Config, name: str) -> None:
+        self.student, self.config, self.name = student, config, name
+
+    def describe(self) -> dict[str, Any]:
+        """See `Model.describe`."""
+        return {"name": self.name, "engine": "student"}
+
+    async def answer(self, asks: Sequence[Ask], seed: Sequence[int]) -> AsyncIterator[list[Answer]]:
+        """See `Model.answer`. Raises `ConfigError` for conversations, which students do not
+        hold."""
+        turns = next((ask.item for ask in asks if ask.item.turns), None)
+        if turns is not None:
+            raise ConfigError(
+                f"evaluation.benchmarks: {turns.question.source} is a conversation, which cannot "
+                "be measured during training; evaluate a checkpoint with `zppo eval`."
+            )
+        waiting = [ask for ask in asks if ask.missing]
+        rollouts = self.student.rollout(
+            [_prompt(ask) for ask in waiting],
+            waiting[0].samples if waiting else 1,
+            seed,
+            self.config.evaluation,
+        )
+        async for chunk in rollouts:
+            yield [
+                Answer(
+                    waiting[i].item.id,
+                    k,
+                    responses[k].text,
+                    responses[k].finished,
+                    len(responses[k].token_ids),
+                )
+                for i, responses in chunk.items()
+                for k in waiting[i].missing
+            ]
+
+    async def aclose(self) -> None:
+        """The student is the run's."""
 
 
 class EndpointModel:

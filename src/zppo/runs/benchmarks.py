@@ -14,20 +14,21 @@ from rich.table import Table
 
 from zppo.algorithm.prompts import Templates
 from zppo.config import Config, LocalTeacherConfig, OpenAITeacherConfig, parse_config
-from zppo.errors import ConfigError, ZppoError
+from zppo.errors import ConfigError, DataError, ZppoError
 from zppo.evaluation import results
 from zppo.evaluation.benchmark import Benchmark, choose, shipped
 from zppo.evaluation.evaluate import Options, Progress, evaluate, require_judges
 from zppo.evaluation.exports import EXPORTS
 from zppo.evaluation.judging import Judge, JudgePrompts
 from zppo.evaluation.loading import load_items
-from zppo.evaluation.models import EndpointModel, LocalModel, Model, endpoint_options
+from zppo.evaluation.models import EndpointModel, LocalModel, Model, StudentModel, endpoint_options
 from zppo.evaluation.progress import ProgressLine
 from zppo.evaluation.scorers import scorer_of
 from zppo.runs.build import build_teacher, check_servers
 from zppo.runs.checkpoint import find_checkpoint
 from zppo.runs.directory import CONFIG, RunDirectory
 from zppo.runs.loop import blocking
+from zppo.student.base import Student
 from zppo.teacher.openai import OpenAITeacher
 
 
@@ -105,6 +106,38 @@ def run_benchmarks(
     return result, folder
 
 
+async def measure(
+    student: Student,
+    config: Config,
+    folder: Path,
+    step: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """`evaluation.benchmarks` on a student in training, by the path of `zppo eval`: what
+    `result.json` holds of each. Raises a `ZppoError`; missing data ends the run, it is no 0."""
+    e = config.evaluation
+    benchmarks = choose((), e.benchmarks)
+    prompts = JudgePrompts(Templates.load(config.algorithm.templates))
+    root = None if e.data_root is None else Path(e.data_root)
+    name = f"{config.student.model}, step {step}"
+    try:
+        result = await evaluate(
+            benchmarks,
+            lambda: StudentModel(student, config, name),
+            name,
+            config,
+            folder,
+            _judge(config, prompts, check=False),
+            Options(e.limit, root),
+            lambda key, phase, done, total: progress(done, total),
+        )
+    except DataError as error:
+        raise DataError(f"evaluation.benchmarks: {error}") from None
+    for reason in result["failed"].values():
+        raise DataError(f"evaluation.benchmarks: {reason}")
+    return result["benchmarks"]
+
+
 def settings(request: Request) -> Config:
     """The paper's evaluation settings (method section 9) with the overrides. Of a run, its student,
     judge and templates are taken, not the decoding of its own validation."""
@@ -160,10 +193,11 @@ def _model(request: Request, config: Config) -> tuple[Callable[[], Model], str]:
     return lambda: LocalModel.load(config), config.student.model
 
 
-def _judge(config: Config, prompts: JudgePrompts) -> Judge | None:
+def _judge(config: Config, prompts: JudgePrompts, check: bool = True) -> Judge | None:
     match config.judge:
         case OpenAITeacherConfig() as options:
-            check_servers(options, config)
+            if check:
+                check_servers(options, config)
             name = options.endpoints[0].model
         case LocalTeacherConfig() as options:
             name = options.model

@@ -67,6 +67,23 @@ async def evaluate_questions(
     return replace(summarize(step, groups), grading=drain_metrics(parts.grader)), groups
 
 
+async def evaluate_benchmarks(
+    step: int,
+    parts: StepParts,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Scores of `evaluation.benchmarks`, as `benchmark/NAME`, by the path of `zppo eval` into
+    `folder`. Raises a `ZppoError` where data or a needed judge is missing."""
+    names = parts.config.evaluation.benchmarks
+    if not names:
+        return {}
+    from zppo.runs.benchmarks import measure  # the seam between two kinds of evaluation
+
+    entries = await measure(parts.student, parts.config, folder, step, progress)
+    return {f"benchmark/{key}": e["score"] for key, e in entries.items() if e["score"] is not None}
+
+
 def summarize(step: int, groups: Sequence[Group]) -> Evaluation:
     """The table of an evaluation."""
     by_family: dict[str, list[Group]] = {"all": list(groups)}

@@ -27,8 +27,13 @@ from zppo.runs.checkpoint import (
     save_checkpoint,
     sweep,
 )
-from zppo.runs.directory import RunDirectory, step_of
-from zppo.runs.evaluation import evaluate, evaluate_questions, question_accuracies
+from zppo.runs.directory import RunDirectory, step_name, step_of
+from zppo.runs.evaluation import (
+    evaluate,
+    evaluate_benchmarks,
+    evaluate_questions,
+    question_accuracies,
+)
 from zppo.runs.failure import UpdateWatch, failed_update, unanswered, without_teacher
 from zppo.runs.loop import blocking
 from zppo.runs.progress import Display
@@ -267,6 +272,13 @@ class _Session:
                 self.parts,
                 lambda n, total: self.display.phase("evaluate", n, total),
             )
+            scores = await evaluate_benchmarks(
+                step,
+                self.parts,
+                self.run.root / "benchmarks" / step_name(step),
+                lambda n, total: self.display.phase("evaluate", n, total),
+            )
+        evaluation = replace(evaluation, accuracy={**evaluation.accuracy, **scores})
         if self.config.run.save_rollouts:
             self.run.write_evaluation(step, groups)
         self.run.write_accuracies(step, question_accuracies(groups))
