@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.fakes import fake_build, fake_config
+from tests.runs.fakes import fake_build, fake_config, questions
 from zppo.errors import RunError
 from zppo.report.reading import read_run, read_step_log
 from zppo.runs.train import resume, train
-from zppo.types import Media
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +51,8 @@ def test_rollouts_come_back_as_they_were_logged(finished: Path) -> None:
     bcq = next(g for s in run.rollout_steps() for g in run.rollouts(s).groups if g.kind == "bcq")
     assert sorted(c.correct for c in bcq.candidates) == [False, True]
     pictured = next(g for g in run.rollouts(1).groups if g.media)
-    number = pictured.question.removeprefix("q")
-    assert run.media(pictured) == (Media("image", (f"image {number}".encode(),)),)
+    media = {question.id: question.media for question in questions(24)}
+    assert run.media(pictured) == media[pictured.question]
 
 
 def test_accuracy_by_question_agrees_with_the_table(finished: Path) -> None:
