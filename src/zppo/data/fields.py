@@ -70,8 +70,9 @@ def answer_and_reference(
     `1234`, and the solution as reference if no column has it.
     """
     answer = scalar_text(value, columns.answer)
-    if answer.startswith("\\boxed{") and answer.endswith("}"):
-        answer = extract_boxed(answer) or answer
+    inside = answer.removeprefix("\\boxed{").removesuffix("}").strip()
+    if len(inside) < len(answer) and extract_boxed(answer) == inside:
+        answer = inside
     reference = optional_text(row, columns.reference)
     if match := _GSM8K.match(answer):
         answer = match["answer"].strip()
