@@ -19,7 +19,7 @@ from zppo.report.text import visible
 
 Unit = Literal["share", "count", "number", "seconds"]
 WIDTH, HEIGHT = 380, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 24
 _COLOURS = 8
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
