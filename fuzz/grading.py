@@ -11,6 +11,7 @@ and make the exit code 1.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import resource
 import sys
@@ -22,7 +23,11 @@ from zppo.rewards import extract_boxed, grade
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "rewards"))
 from pairs import DIFFERENT, SAME
 
+TESTS = Path(__file__).parents[1] / "tests/rewards"
 SEEDS = [text for table in (SAME, DIFFERENT) for ps in table.values() for p in ps for text in p]
+with (TESTS / "second_look.jsonl").open(encoding="utf-8") as rows:
+    for row in map(json.loads, rows):
+        SEEDS += [row["gold"], extract_boxed(row["response"]) or ""]
 PIECES = (  # noqa: SIM905 - a list of one-character strings is harder to read
     r" \frac \sqrt \pi \pm \cup \in \le \text \left \right \{ \} \\ \begin{pmatrix} \end{pmatrix}"
     r" & { } ( ) [ ] , ; : = < > ^ _ ! % ° $ | + - * / . 0 1 2 9 12 345 x y n a A B or and cm ft"

@@ -83,8 +83,13 @@ _WORDS = (
     (re.compile(r"(?<=[\d}) ]) ?([kKMmGµ]?) ?\\Omega(?![A-Za-z])"), r" \1ohm"),
     (re.compile(r"(?<!\S)(\d+) ?' ?(\d+(?:\.\d+)?) ?(?:\"|'')$"), r"\1 ft \2 in"),
     (re.compile(r"(?<!\S)(\d+(?:\.\d+)?)'$"), r"\1 ft"),
-    (re.compile(r"(\.\d*?)(\d{1,6}?)\2{2,}(?:\.\.\.|\\ldots)"), r"\1\\overline{\2}"),
-    (re.compile(r"^(?:the )?(?:set of )?(?:all )?reals?(?: numbers)?\.?$", re.I), r"\\mathbb{R}"),
+    (re.compile(r"(\.\d{0,30}?)(\d{1,6}?)\2{2,40}(?:\.\.\.|\\ldots)"), r"\1\\overline{\2}"),
+    (
+        re.compile(
+            r"^(?:the set of )?(?:(?:all )?(?:the )?real numbers|(?:all|the) reals)\.?$", re.I
+        ),
+        r"\\mathbb{R}",
+    ),
 )
 _MARK = re.compile(r"(?<=[\w})\]])°|%")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,] )(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?[\d/])")
