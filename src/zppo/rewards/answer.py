@@ -15,6 +15,7 @@ Conventions where graders differ: a fraction need not be reduced, but a ratio is
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 
 from zppo.rewards import choices
@@ -29,6 +30,8 @@ from zppo.rewards.relations import about, same_equation, sides
 from zppo.rewards.units import compound, quantity, same_unit
 from zppo.rewards.words import is_prose, is_words, same_words
 
+_MIXED = re.compile(r"(\d{1,9}) and (?:\\frac ?\{)?(\d{1,9})(?: ?/ ?|\} ?\{)(\d{1,9})\}?")
+_RESTATED = re.compile(r"([^()]{0,60}[^() ]) \(([^()]{1,60})\)")
 _PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
@@ -94,7 +97,18 @@ def _compare(a: str, b: str, depth: int) -> bool:
     def same(x: str, y: str) -> bool:
         return _compare(x, y, depth + 1)
 
-    return any(_same_reading(x, y, same) for x in about(a) for y in about(b))
+    ours, theirs = list(_readings(a, same)), list(_readings(b, same))
+    return any(_same_reading(x, y, same) for x in ours for y in theirs)
+
+
+def _readings(text: str, same: choices.Same) -> Iterator[str]:
+    """What `text` may be shorthand for: an approximation, `2 and 3/4`, `20 (twenty)`."""
+    yield from about(text)
+    if mixed := _MIXED.fullmatch(text):
+        yield f"{mixed[1]}\\frac{{{mixed[2]}}}{{{mixed[3]}}}"
+    restated = _RESTATED.fullmatch(text)
+    if restated is not None and same(restated[1], restated[2]):
+        yield restated[1]
 
 
 def _are_words(a: str, b: str) -> bool:
