@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from environments import CACHE, make_vllm, one_line_smollm2
 from machine import hardware, load, run_worker
-from pairs import Side
+from paired import Side
 from plan import Job, write_job
 from prompts import text_prompts
 from transformers import AutoTokenizer

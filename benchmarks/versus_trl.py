@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from environments import CACHE, make_trl, one_line_smollm2
 from machine import hardware, load, run_worker
-from pairs import Side, report, require_equal, run_pairs
+from paired import Side, report, require_equal, run_pairs
 from plan import Job, PromptRow, write_job
 from prompts import lab_prompts, text_prompts
 from transformers import AutoTokenizer
