@@ -144,7 +144,7 @@ def scalar_text(value: Any, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         detail = f"expected text or a number, got {show(value)}"
         raise RowProblem(column, "wrong type", detail)
-    if not math.isfinite(value):
+    if not isinstance(value, int) and not math.isfinite(value):
         raise RowProblem(column, "wrong type", f"{value} is not a finite number")
     text = format(Decimal(repr(value)) if isinstance(value, float) else Decimal(value), "f")
     if "." in text:

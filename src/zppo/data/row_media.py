@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zppo.config import ColumnsConfig, DataConfig
-from zppo.data.fields import Row, is_list
+from zppo.data.fields import Row, is_list, show
 from zppo.data.media import IMAGE_SUFFIXES
 from zppo.data.probes import Probe
 from zppo.data.raw import cell
 from zppo.data.skips import RowProblem
 from zppo.types import Media
+
+_FPS = (0.001, 1_000)  # frames a second that a list of frames may have
 
 
 class MediaReader:
@@ -117,8 +118,9 @@ def _rate(value: Any, default: float, column: str) -> float:
     if value is None:
         return default
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value <= 0:
-        raise RowProblem(column, "wrong type", f"`fps` must be a positive number, got {value!r}")
+    if not good or not _FPS[0] <= value <= _FPS[1]:
+        detail = f"`fps` must be a number from {_FPS[0]} to {_FPS[1]}, got {show(value)}"
+        raise RowProblem(column, "wrong type", detail)
     return float(value)
 
 
