@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tests import tiny
@@ -15,12 +16,13 @@ from tests.data.corpus_files import RECIPE
 from tests.data.data_files import encoded, row, write_jsonl
 from tests.data.test_corpus import write_sources
 from zppo.cli import app
-from zppo.config import load_config
+from zppo.config import RECIPES, Config, load_config
 from zppo.data.difficulty import append_accuracies, filter_by_accuracy, read_accuracies
 from zppo.errors import DataError
 from zppo.lab import models
-from zppo.runs.build import build_data
+from zppo.runs.build import RunParts, build_data, build_run
 from zppo.runs.difficulty import measure_difficulty
+from zppo.runs.train import train
 from zppo.types import Question
 
 
@@ -97,6 +99,42 @@ def test_split_and_build(tmp_path: Path) -> None:
     assert "Going on after 4 of 4 files" in zppo(*args, *local)
     assert "write SOURCE=FOLDER" in zppo(*args, "--from=vero", code=2)
     assert "has no source `verro`" in zppo(*args, "--from=verro=/", code=2)
+
+
+def test_an_image_that_goes_ends_neither_training_nor_evaluation(
+    tmp_path: Path, model: Path
+) -> None:
+    """Gone between the first reading and the step: left out, told, and the run goes on."""
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(encoded(seed=i))
+    file = write_jsonl(tmp_path / "data.jsonl", [row(i, images=[f"{i}.png"]) for i in range(6)])
+    overrides = [
+        *("method=grpo+replay", f"student.model={model}", "student.threads=1"),
+        *(f"data.train={file}", f"data.validation={file}", "data.min_pixels=256"),
+        *("run.steps=3", "run.prompts_per_step=2", "run.tensorboard=false"),
+        *("algorithm.group_size=2", "optimizer.updates_per_step=2", f"run.dir={tmp_path / 'run'}"),
+        *("rollout.max_response_tokens=6", "evaluation.max_response_tokens=6"),
+    ]
+    tree = yaml.safe_load((RECIPES / "lab.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"teacher": None}))
+
+    def build(config: Config) -> RunParts:
+        parts = build_run(config)
+        (tmp_path / "3.png").unlink()
+        (tmp_path / "5.png").write_bytes(encoded()[:-300])
+        return parts
+
+    result = train(load_config(tmp_path / "config.yaml", overrides), build=build, quiet=True)
+    run = tmp_path / "run"
+    left = [json.loads(line) for line in (run / "skipped.jsonl").open()]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    evaluations = [json.loads(line) for line in (run / "evaluations.jsonl").open()]
+    assert result.complete and {row["id"] for row in left} == {"q3", "q5"}
+    assert [m["data/skipped"] for m in metrics] == [
+        sum(row["step"] == step for row in left) for step in (1, 2, 3)
+    ]
+    assert all(set(e["unreadable"]) == {"q3", "q5"} for e in evaluations)
+    assert all(e["questions"]["all"] == 4 for e in evaluations)
 
 
 # -- difficulty -----------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from typing import Any
 
 from zppo.algorithm.step import StepParts, sample_and_grade
 from zppo.config import Config, load_config
+from zppo.data import readable
+from zppo.errors import DataError
 from zppo.rewards.grader import close_grader, drain_metrics
 from zppo.runs.build import RunParts, build_evaluation, family
 from zppo.runs.checkpoint import find_checkpoint
@@ -28,7 +30,8 @@ class Evaluation:
     """Mean reward by family of question, `all` over all of them.
 
     `unfinished` is the share of responses that the token limit cut. `grading` holds what the judge
-    was asked, empty without one.
+    was asked, empty without one. `unreadable` holds the questions whose images or videos could not
+    be read, with the reason; they are not counted.
     """
 
     step: int
@@ -36,6 +39,7 @@ class Evaluation:
     questions: dict[str, int]
     unfinished: float
     grading: dict[str, float] = field(default_factory=dict[str, float])
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
 
     def to_dict(self) -> dict[str, Any]:
         found = {
@@ -43,7 +47,8 @@ class Evaluation:
             "questions": self.questions,
             "unfinished": self.unfinished,
         }
-        return found | ({"grading": self.grading} if self.grading else {})
+        found |= {"grading": self.grading} if self.grading else {}
+        return found | ({"unreadable": self.unreadable} if self.unreadable else {})
 
 
 async def evaluate_questions(
@@ -52,8 +57,12 @@ async def evaluate_questions(
     parts: StepParts,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Evaluation, list[Group]]:
-    """Sample and grade every question with the settings of `config.evaluation`."""
+    """Sample and grade every question with the settings of `config.evaluation`. Raises `DataError`
+    when the images of none can be read."""
     settings = parts.config.evaluation
+    questions, left = readable(questions, parts.config.data)
+    if left and not questions:
+        raise DataError(f"No question can be read: `{left[0].id}`: {left[0].reason}")
     prompts = [Prompt(q, GroupKind.PLAIN, parts.templates.plain(q)) for q in questions]
     progress(0, len(prompts))
     groups = await sample_and_grade(
@@ -64,7 +73,11 @@ async def evaluate_questions(
         progress,
         settings,
     )
-    return replace(summarize(step, groups), grading=drain_metrics(parts.grader)), groups
+    unreadable = {question.id: question.reason for question in left}
+    found = replace(
+        summarize(step, groups), grading=drain_metrics(parts.grader), unreadable=unreadable
+    )
+    return found, groups
 
 
 async def evaluate_benchmarks(
