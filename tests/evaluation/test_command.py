@@ -60,6 +60,7 @@ def test_an_evaluation_with_table_and_exports(data_root: Path, tmp_path: Path) -
     assert code == 0, output
     config = yaml.safe_load((tmp_path / "export" / "lmms-eval" / "config.yaml").read_text())
     assert "mmlu" in config["tasks"].split(",") and "temperature=0.6" in config["gen_kwargs"]
+    assert config["model_args"] == f"model=mock,base_url={server.url}"
     lines = read_lines(tmp_path / "export" / "lmms-eval" / "samples_mmlu.jsonl")
     assert len(lines) == 4 and "\\boxed" in lines[0]["resps"][0]
 

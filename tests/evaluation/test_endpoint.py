@@ -214,23 +214,11 @@ def test_errors_are_not_zeros(data_root: Path, tmp_path: Path) -> None:
         assert len(questions(server)) == 5
 
 
+#: What the readers make of many more is in test_scorers.py.
 NONSENSE = [
-    "correct",
     "",
+    "correct",
     '{"verdict": "correct", "verdict": "wrong"}',
-    'I think {"verdict": "correct"}',
-    '{"verdict": "correct"} {"verdict": "correct"}',
-    '{"verdict": true}',
-    '{"score": 1.0001}',
-    '{"extracted_answer": "x", "score": true}',
-    '{"extracted_answer": "x", "score": "1"}',
-    '{"correct": "yes, no"}',
-    "1.5",
-    "0.9 because it is right",
-    "-0.5",
-    "YES",
-    "[1]",
-    "{" * 5_000,
     '<think>a</think>{"verdict": "correct"}</think>{"verdict": "correct"}',
 ]
 
@@ -332,6 +320,18 @@ def test_official_judge_prompts_take_the_place_of_ours(data_root: Path, tmp_path
     assert result["benchmarks"]["HLE"]["score"] == 1.0
     hashes = [r["benchmarks"]["HLE"]["judge_prompts"]["hle"] for r in (result, ours)]
     assert hashes[0] != hashes[1]
+
+
+def test_a_model_in_this_process_may_judge(data_root: Path, tiny_vlm: Path, tmp_path: Path) -> None:
+    """A tiny model talks nonsense: malformed, wrong, counted."""
+    with Server(fixtures.oracle) as server:
+        asked = request(server, None, data_root, tmp_path, "HLE")
+        run_benchmarks(replace(asked, predict_only=True))
+    local = ["judge.kind=local", f"judge.model={tiny_vlm}", "rewards.judge_max_tokens=16"]
+    later = replace(asked, score_only=True, overrides=[*asked.overrides, *local])
+    entry = run_benchmarks(later)[0]["benchmarks"]["HLE"]
+    assert entry["judged"]["judge_malformed"] == entry["judged"]["asked"] == 4
+    assert (entry["score"], entry["errors"], entry["judge"]) == (0.0, 0, str(tiny_vlm))
 
 
 _CHILD = """

@@ -251,3 +251,22 @@ def test_frames_differ_between_videos(data_root: Path) -> None:
     frames, times = load_frames(item.question.media[0], 64, 2.0)
     levels = [float(np.asarray(f).mean()) for f in frames]
     assert len(frames) == 6 and levels == sorted(levels) and times[-1] == 2.5
+
+
+def test_a_checkpoint_of_a_lora_run_is_merged(tiny_vlm: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = LocalModel.load(config(tiny_vlm)).loaded.model
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.3)
+    adapted.save_pretrained(tmp_path / "step")
+    merged = LocalModel.load(config(tiny_vlm), tmp_path / "step")
+    plain = LocalModel.load(config(tiny_vlm))
+    assert merged.name == str(tmp_path / "step")
+    weights = [dict(m.loaded.model.named_parameters()) for m in (merged, plain)]
+    assert weights[0].keys() == weights[1].keys()
+    changed = {n for n in weights[0] if not torch.equal(weights[0][n], weights[1][n])}
+    assert changed and all("q_proj" in n or "v_proj" in n for n in changed)

@@ -26,8 +26,7 @@ def lmms_eval(folder: Path, benchmarks: Sequence[Benchmark], result: Mapping[str
     tasks = {b.key: _task(b, "lmms_eval") for b in benchmarks}
     decoding = result["settings"]["decoding"]
     config = {
-        "model": "openai",
-        "model_args": f"model={result['settings']['model']}",
+        **_lmms_eval_model(result),
         "tasks": ",".join(task for task in tasks.values() if task),
         "gen_kwargs": ",".join(f"{k}={v}" for k, v in decoding.items()),
         "log_samples": True,
@@ -72,6 +71,13 @@ EXPORTS: dict[str, Callable[[Path, Sequence[Benchmark], Mapping[str, Any]], Path
     "lmms-eval": lmms_eval,
     "evalscope": evalscope,
 }
+
+
+def _lmms_eval_model(result: Mapping[str, Any]) -> dict[str, str]:
+    name, url = result["settings"]["model"], result["model"].get("url")
+    if url:
+        return {"model": "openai", "model_args": f"model={name},base_url={url[0]}"}
+    return {"model": "huggingface", "model_args": f"pretrained={name}"}
 
 
 def _task(benchmark: Benchmark, harness: str) -> str:

@@ -188,6 +188,11 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             )
         if entry["judge"] is None and entry["scorer"]["name"] not in ("anls", "ocrbench"):
             lines.append(f"{key}: by the rule alone; the paper's protocol asks a judge as well")
+        if entry["stderr"] == 0 and entry["n"] > 1:
+            lines.append(
+                f"{key}: every question has the same score, so the standard error of 0 says "
+                f"nothing; the true score may be {min(1, 3 / entry['n']):.1%} off"
+            )
         if entry.get("limit"):
             lines.append(f"{key}: a sample of {entry['n']} questions")
     return lines

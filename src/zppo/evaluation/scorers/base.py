@@ -146,8 +146,9 @@ _THINKING = re.compile(r"^.*</think>", re.DOTALL)
 
 
 def after_thinking(response: str) -> str:
-    """What a response says after its thinking; all of it where it has no closing tag."""
-    return _THINKING.sub("", response).strip()
+    """What a response says after its thinking; all of it where nothing follows, or where it has
+    no closing tag."""
+    return _THINKING.sub("", response).strip() or response.strip()
 
 
 def shown_to_judge(response: str, grade_extracted: str | None) -> str:
