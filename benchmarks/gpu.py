@@ -152,7 +152,8 @@ def trl_step(student: LocalStudent, prompts: list[Prompt], n: int, tokens: int) 
         options = GRPOConfig(
             output_dir=folder, max_steps=3, num_generations=n, max_completion_length=tokens,
             per_device_train_batch_size=n, gradient_accumulation_steps=len(prompts),
-            beta=0.0, bf16=True, use_cpu=not torch.cuda.is_available(), report_to=[], save_strategy="no", logging_steps=1_000,
+            beta=0.0, bf16=True, use_cpu=not torch.cuda.is_available(), report_to=[],
+            save_strategy="no", logging_steps=1_000,
         )  # fmt: skip
         rows = [{"prompt": [{"role": "user", "content": p.text}]} for p in prompts] * 3
         trainer = GRPOTrainer(

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3_5ForCausalLM
 from zppo.config import Config, load_config
 from zppo.lab import models
 from zppo.student.attention import share_attention
+from zppo.student.cpu import tune_for_cpu
 from zppo.student.loading import LoadedModel
 from zppo.student.local import LocalStudent
 from zppo.types import GroupKind, Media, Prompt, Question
@@ -61,6 +62,7 @@ def loaded(kind: Kind, seed: int = 0, dtype: torch.dtype = torch.float32) -> Loa
             if parameter.ndim >= 2 and "conv1d" not in name:
                 parameter.mul_(4.0)
     share_attention(model.config)
+    tune_for_cpu(model)
     return LoadedModel(model.to(dtype).eval(), tokenizer(), processor, torch.device("cpu"))
 
 

@@ -20,3 +20,6 @@ def tune_for_cpu(model: Any) -> None:
         # The layer hands keyword arguments on to the delta rule.
         if type(module).__name__ == "Qwen3_5GatedDeltaNet":
             module.forward = partial(module.forward, chunk_size=DELTA_CHUNK)
+            from zppo.student.delta import use_in_place_step  # loads Qwen3.5's code
+
+            use_in_place_step()
