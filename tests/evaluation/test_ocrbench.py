@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,7 +90,11 @@ def test_without_lmms_eval_it_says_so(
                         data_root=data_root, output=tmp_path)  # fmt: skip
         with pytest.raises(ConfigError, match=r"zppo\[eval\].*--score-only"):
             run_benchmarks(asked)
-    assert (tmp_path / "OCREN" / "predictions.jsonl").is_file()  # kept for later
+        assert (tmp_path / "OCREN" / "predictions.jsonl").is_file()  # kept for later
+        others = replace(asked, names=["OCREN", "MMLU"])
+        result, _ = run_benchmarks(others)
+    assert "lmms-eval" in result["failed"]["OCREN"]
+    assert result["benchmarks"]["MMLU"]["score"] == 0.75
 
 
 def test_the_real_metric() -> None:

@@ -14,19 +14,19 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zppo.algorithm.prompts import Templates
 from zppo.config import Config
-from zppo.errors import ConfigError, DataError, RunError
+from zppo.errors import ConfigError, DataError, RunError, ZppoError
 from zppo.evaluation import results
 from zppo.evaluation.benchmark import Benchmark
 from zppo.evaluation.judging import Judge, JudgePrompts
 from zppo.evaluation.loading import describe, load_items
-from zppo.evaluation.models import Model
+from zppo.evaluation.models import Answer, Ask, Model
 from zppo.evaluation.predict import predict, prompts, read_predictions
 from zppo.evaluation.score import score
 from zppo.evaluation.scorers import scorer_of
@@ -74,9 +74,9 @@ async def evaluate(
     """Evaluate, or go on with what lies in `folder`; returns what `result.json` then holds.
 
     The model is opened when the first response is missing. A benchmark whose data cannot be read
-    is recorded under `failed` and the others go on. Raises `ConfigError` where a judge is needed,
-    `RunError` when the folder holds responses made with other settings, `DataError` when no
-    benchmark could be read at all.
+    or scored is recorded under `failed` and the others go on. Raises `ConfigError` where a judge is
+    needed, `RunError` when the folder holds responses made with other settings, and the first
+    benchmark's error when none could be done.
     """
     options = options or Options()
     if options.score:
@@ -95,80 +95,97 @@ async def evaluate(
         "families": {},
         "failed": {},
     }
-    model: Model | None = None
+    model = _Lazy(open_model)
     grader = _grader(config)
+    errors: list[ZppoError] = []
+    work = _Work(model, config, templates, folder, grader, judge, options, progress)
     try:
         for benchmark in benchmarks:
-            key = benchmark.key
             try:
-                loaded = load_items(benchmark, options.data_root, options.limit)
-            except DataError as error:
-                result["failed"][key] = str(error)
+                entry = await work.one(benchmark)
+            except (DataError, ConfigError) as error:  # this one's alone: its data, its metric
+                result["failed"][benchmark.key] = str(error)
+                errors.append(error)
                 continue
-            texts = prompts(loaded.items, templates)
-            file = folder / key / PREDICTIONS
-            samples = config.evaluation.samples
-            if options.predict:
-                lazy = _Lazy(open_model, model)
-                seed = (config.seed, zlib.crc32(key.encode()))
-                await predict(
-                    lazy, loaded.items, texts, samples, file, seed, _bound(progress, key, "asked")
-                )
-                model = lazy.model
-                if model is not None:
-                    result["model"] = model.describe()
-            if not options.score:
-                continue
-            scorer = scorer_of(benchmark)
-            progress(key, "scored", 0, len(loaded.items) * samples)
-            scores = await score(
-                loaded.items,
-                read_predictions(file, loaded.items, texts),
-                samples,
-                scorer,
-                grader,
-                judge,
-                folder / key / JUDGEMENTS,
-            )
-            progress(key, "scored", len(loaded.items) * samples, len(loaded.items) * samples)
-            results.write_scores(folder, key, scores)
-            used = judge if scorer.judge != "none" else None
-            entry = results.benchmark_entry(
-                benchmark,
-                scorer,
-                scorer.summarize(scores.scored),
-                scores,
-                samples,
-                describe(loaded),
-                _prompt_digests(judge, scorer.name) if used else {},
-                used.name if used else None,
-            )
-            result["benchmarks"][key] = entry | {"limit": options.limit}
-            result["families"] = results.families(result["benchmarks"])
-            results.write_result(folder, result)
+            result["model"] = model.describe() or result["model"]
+            if entry is not None:
+                result["benchmarks"][benchmark.key] = entry
+                result["families"] = results.families(result["benchmarks"])
+                results.write_result(folder, result)
     finally:
         await close_grader(grader)
         if judge is not None:
             await judge.aclose()
-        if model is not None:
-            await model.aclose()
-    if len(result["failed"]) == len(benchmarks):
-        raise DataError("\n".join(result["failed"].values()))
+        await model.aclose()
+    if errors and len(errors) == len(benchmarks):
+        raise errors[0]
     results.write_result(folder, result)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every benchmark of an evaluation shares."""
+
+    model: _Lazy
+    config: Config
+    templates: Templates
+    folder: Path
+    grader: Grader
+    judge: Judge | None
+    options: Options
+    progress: Progress
+
+    async def one(self, benchmark: Benchmark) -> dict[str, Any] | None:
+        """Ask and score one benchmark; its part of the result, None where nothing is scored."""
+        key, file = benchmark.key, self.folder / benchmark.key / PREDICTIONS
+        loaded = load_items(benchmark, self.options.data_root, self.options.limit)
+        texts = prompts(loaded.items, self.templates)
+        samples = self.config.evaluation.samples
+        if self.options.predict:
+            seed = (self.config.seed, zlib.crc32(key.encode()))
+            asked = _bound(self.progress, key, "asked")
+            await predict(self.model, loaded.items, texts, samples, file, seed, asked)
+        if not self.options.score:
+            return None
+        scorer, total = scorer_of(benchmark), len(loaded.items) * samples
+        judge = self.judge if scorer.judge != "none" else None
+        self.progress(key, "scored", 0, total)
+        scores = await score(
+            loaded.items,
+            read_predictions(file, loaded.items, texts),
+            samples,
+            scorer,
+            self.grader,
+            judge,
+            self.folder / key / JUDGEMENTS,
+        )
+        self.progress(key, "scored", total, total)
+        results.write_scores(self.folder, key, scores)
+        entry = results.benchmark_entry(
+            benchmark,
+            scorer,
+            scorer.summarize(scores.scored),
+            scores,
+            samples,
+            describe(loaded),
+            _prompt_digests(judge, scorer.name),
+            judge.name if judge else None,
+        )
+        return entry | {"limit": self.options.limit}
 
 
 class _Lazy:
     """A model that is opened when it is first asked."""
 
-    def __init__(self, open_model: Callable[[], Model], model: Model | None) -> None:
-        self.open, self.model = open_model, model
-        self.name = ""
+    def __init__(self, open_model: Callable[[], Model]) -> None:
+        self.open, self.name = open_model, ""
+        self.model: Model | None = None
 
     def describe(self) -> dict[str, Any]:
         return {} if self.model is None else self.model.describe()
 
-    def answer(self, asks: Any, seed: Sequence[int]) -> Any:
+    def answer(self, asks: Sequence[Ask], seed: Sequence[int]) -> AsyncIterator[list[Answer]]:
         self.model = self.model or self.open()
         return self.model.answer(asks, seed)
 
