@@ -5,6 +5,7 @@ It needs the student's tokenizer, so it runs once the student is there; the coun
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 
 from zppo.data.questions import select
@@ -22,7 +23,7 @@ def filter_by_length(
     question for which it raises `DataError` (an image of an extreme shape, a placeholder token in
     its text) is left out with that reason.
     """
-    kept: list[int] = []
+    kept = array("q")
     log = SkipLog()
     for position, question in enumerate(questions):
         try:
