@@ -37,7 +37,10 @@ def about(text: str) -> list[str]:
     numbers = [values(sides(part)[-1]) for part in parts]
     if any(n is None or len(n) != 1 or len(n[0]) != 1 for n in numbers):
         return [text]
-    found = [complex(n[0][0]) for n in numbers if n is not None]
+    try:
+        found = [complex(n[0][0]) for n in numbers if n is not None]
+    except OverflowError:  # an exact value beyond any float
+        return [text]
     near = all(abs(z - found[0]) <= 0.01 * abs(found[0]) for z in found)
     return parts if near else [text]
 
