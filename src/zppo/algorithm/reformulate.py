@@ -219,10 +219,10 @@ def _within_context(r: Reformulation, student: Student, config: Config) -> Refor
     if r.prompt is None:
         return r
     room = student.context_limit - config.rollout.max_response_tokens
-    if (length := student.prompt_tokens(r.prompt)) <= room:
+    if student.prompt_tokens(r.prompt) <= room:
         return r
-    reason = f"prompt of {length} tokens leaves no room for a response in the context"
-    return replace(r, prompt=None, skipped=reason)
+    # One reason for all of them, so that it can be counted.
+    return replace(r, prompt=None, skipped="prompt leaves no room for a response in the context")
 
 
 def _teacher(parts: StepParts) -> Teacher:
