@@ -171,8 +171,8 @@ def _say_repeated(console: Console, found: Survey) -> None:
 def _say_known(console: Console, found: Survey, total: int, against: Sequence[str]) -> None:
     console.print(
         escape(
-            f"{found.known} of {total} questions seem to be in {', '.join(against)}; {found.alike} more "
-            "share the words or the picture of one there, not both."
+            f"{found.known} of {total} questions seem to be in {', '.join(against)}; "
+            f"{found.alike} more share the words or the picture of one there, not both."
         ),
         soft_wrap=True,
     )
