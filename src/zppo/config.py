@@ -384,7 +384,7 @@ def _find_recipe(path: str | Path | None) -> Path:
     if path is None:
         return RECIPES / "lab.yaml"
     file = Path(path)
-    if file.exists():
+    if file.exists() and not (file.is_dir() and (RECIPES / f"{path}.yaml").exists()):
         return file
     shipped = RECIPES / f"{path}.yaml"
     if shipped.exists():

@@ -173,3 +173,11 @@ def test_there_are_examples() -> None:
         "easy_vqa/grpo.yaml",
         "easy_vqa/zppo.yaml",
     }
+
+
+def test_a_folder_does_not_hide_the_recipe_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config("lab", []) == load_config(None, [])

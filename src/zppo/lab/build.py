@@ -25,7 +25,7 @@ from zppo.lab import puzzles
 from zppo.lab.examples import IGNORE, Example, ExampleMaker, Puzzle, collate
 from zppo.lab.models import SHAPES, limit_threads, new_model, new_tokenizer, save, special_ids
 from zppo.lab.negatives import Negatives, sample_negatives
-from zppo.lab.recipes import ASK, RECIPES, STUDENT, Stage
+from zppo.lab.recipes import ASK, RECIPES, STARTS, Stage
 
 SAVE_EVERY = 100
 MICRO_TOKENS = 6_000
@@ -54,12 +54,15 @@ def build(
     """Train the lab's models and write them to `out`/student and `out`/teacher.
 
     `work` keeps what an interrupted build needs to go on; it defaults to a folder beside `out`.
-    The teacher starts from the student's first stage, so the student must have been built in
-    `work` before.
+    The teacher starts from the student's first stage and `habit` from its last, so the student
+    must have been built in `work` before.
     """
     work = work or out.with_name(out.name + ".work")
     for name in models:
-        start = work / "student" / f"{STUDENT[0].name}.pt" if name == "teacher" else None
+        start = None
+        if name in STARTS:
+            recipe, stage = STARTS[name]
+            start = work / recipe / f"{stage}.pt"
         began = time.monotonic()
         pretrain(out / name, RECIPES[name], name, seed, work / name, start, device)
         print(f"{name} built in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
@@ -187,17 +190,19 @@ def _example(trainer: Trainer, stage: Stage, kind: str, rng: random.Random) -> E
     maker = trainer.maker
     levels = stage.levels.get(kind) or stage.levels[family]
     level = rng.choices(list(levels), list(levels.values()))[0]
-    if task in ("plain", "caption", "single"):
+    if task in ("plain", "caption", "single", "habit"):
         puzzle = Puzzle(family, new_digits(level, rng))
         if task == "single":
             return maker.bcq(puzzle, None, rng)
-        return (maker.plain if task == "plain" else maker.caption)(puzzle, rng)
+        make = {"plain": maker.plain, "caption": maker.caption, "habit": maker.habit}[task]
+        return make(puzzle, rng)
     digits, wrong = trainer.negatives.draw(family, level, rng)
     puzzle = Puzzle(family, digits)
-    if task == "bcq":
-        return maker.bcq(puzzle, rng.choice(wrong), rng)
+    target = puzzle.habit if task.endswith("-habit") else puzzle.worked
+    if task.startswith("bcq"):
+        return maker.bcq(puzzle, rng.choice(wrong), rng, target)
     # Others of the group, in another order, each time: prompts seen twice are learnt by heart.
-    return maker.ncq(puzzle, rng.sample(wrong, min(len(wrong), rng.randint(4, 8))), rng)
+    return maker.ncq(puzzle, rng.sample(wrong, min(len(wrong), rng.randint(4, 8))), rng, target)
 
 
 def new_digits(level: int, rng: random.Random) -> tuple[int, ...]:

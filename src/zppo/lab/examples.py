@@ -25,6 +25,8 @@ from zppo.types import Question
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 IGNORE = -100
+#: Where a student with the habit of recipe `habit` stops.
+HABIT_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,13 @@ class Puzzle:
     def worked(self) -> str:
         return puzzles.response(puzzles.trace(self.digits), sum(self.digits))
 
+    @property
+    def habit(self) -> str:
+        """A chain that stops too early, as if `HABIT_DIGITS` were all: a fault of choice, since
+        each of its steps is right."""
+        digits = self.digits[:HABIT_DIGITS]
+        return puzzles.response(puzzles.trace(digits), sum(digits))
+
 
 @dataclass(slots=True)
 class ExampleMaker:
@@ -70,17 +79,25 @@ class ExampleMaker:
     def plain(self, puzzle: Puzzle, rng: random.Random) -> Example:
         return self._example(puzzle, self.templates.plain(puzzle.question), puzzle.worked, rng)
 
-    def bcq(self, puzzle: Puzzle, wrong: str | None, rng: random.Random) -> Example:
+    def habit(self, puzzle: Puzzle, rng: random.Random) -> Example:
+        """A plain prompt answered out of habit."""
+        return self._example(puzzle, self.templates.plain(puzzle.question), puzzle.habit, rng)
+
+    def bcq(
+        self, puzzle: Puzzle, wrong: str | None, rng: random.Random, target: str | None = None
+    ) -> Example:
         """Without `wrong` the right candidate stands there twice: the first thing to learn."""
         candidates = [compress(puzzle.worked), compress(wrong or puzzle.worked)]
         rng.shuffle(candidates)
         prompt = self.templates.bcq(puzzle.question, candidates)
-        return self._example(puzzle, prompt, puzzle.worked, rng)
+        return self._example(puzzle, prompt, target or puzzle.worked, rng)
 
-    def ncq(self, puzzle: Puzzle, wrong: Sequence[str], rng: random.Random) -> Example:
+    def ncq(
+        self, puzzle: Puzzle, wrong: Sequence[str], rng: random.Random, target: str | None = None
+    ) -> Example:
         answers = list(dict.fromkeys(a for a in map(boxed, wrong) if a))
         prompt = self.templates.ncq(puzzle.question, answers, [compress(w) for w in wrong])
-        return self._example(puzzle, prompt, puzzle.worked, rng)
+        return self._example(puzzle, prompt, target or puzzle.worked, rng)
 
     def _example(self, puzzle: Puzzle, prompt: str, response: str, rng: random.Random) -> Example:
         media, types = self._placeholders(puzzle)

@@ -75,9 +75,10 @@ class Shape:
 
 
 LINEAR, FULL = "linear_attention", "full_attention"
-SHAPES = {
-    "student": Shape(hidden=96, mlp=288, heads=3, layers=(LINEAR, FULL, FULL)),
-    "teacher": Shape(hidden=96, mlp=288, heads=3, layers=(LINEAR, FULL, FULL)),
+#: By the name of the recipe.
+SHAPES: dict[str, Shape] = {
+    name: Shape(hidden=96, mlp=288, heads=3, layers=(LINEAR, FULL, FULL))
+    for name in ("student", "teacher", "habit")
 }
 
 

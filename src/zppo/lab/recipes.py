@@ -156,4 +156,99 @@ TEACHER: tuple[Stage, ...] = (
     ),
 )
 
-RECIPES: Mapping[str, tuple[Stage, ...]] = {"student": STUDENT, "teacher": TEACHER}
+_LONG: Levels = {6: 1, 7: 1, 8: 1}
+_HABIT_LEVELS: Mapping[str, Levels] = {
+    **_CANDIDATE_LEVELS,
+    "habit/text": _LONG,
+    "habit/image": _LONG,
+    "habit/video": {8: 1.0},
+    "text": {5: 0.5, **_LONG},
+    "image": {5: 0.5, **_LONG},
+}
+#: A student that could, but does not: it learns the whole skill, and then the habit to stop after
+#: five digits. What its plain prompts lack is the choice, not the skill.
+HABIT: tuple[Stage, ...] = (
+    Stage(
+        "skill",
+        steps=300,
+        mixture={
+            "caption/image": 4,
+            "plain/text": 20,
+            "plain/image": 20,
+            "plain/video": 6,
+            "bcq/text": 6,
+            "bcq/image": 6,
+            "bcq/video": 2,
+            "ncq/text": 4,
+            "ncq/image": 4,
+            "ncq/video": 1,
+        },
+        levels={
+            "caption/image": _CAPTION,
+            "text": {2: 1, **_ALL},
+            "image": {2: 1, **_ALL},
+            "video": {4: 1.0, 8: 2.0},
+        },
+        lr=(1e-3, 2e-4),
+        refresh=300,
+    ),
+    Stage(
+        "habit",
+        steps=200,
+        mixture={
+            "caption/image": 2,
+            "plain/text": 10,
+            "plain/image": 8,
+            "plain/video": 2,
+            "habit/text": 12,
+            "habit/image": 12,
+            "habit/video": 3,
+            "bcq/text": 8,
+            "bcq/image": 8,
+            "bcq/video": 2,
+            "ncq/text": 4,
+            "ncq/image": 4,
+            "ncq/video": 1,
+        },
+        levels=_HABIT_LEVELS,
+        lr=(5e-4, 5e-5),
+        refresh=50,
+    ),
+    # Until here it follows the right candidate always, so that a reformulated group is all right.
+    # Half of the targets out of habit make it waver.
+    Stage(
+        "waver",
+        steps=80,
+        mixture={
+            "caption/image": 2,
+            "plain/text": 8,
+            "plain/image": 8,
+            "plain/video": 2,
+            "habit/text": 8,
+            "habit/image": 8,
+            "habit/video": 2,
+            "bcq/text": 5,
+            "bcq/image": 5,
+            "bcq-habit/text": 5,
+            "bcq-habit/image": 5,
+            "ncq/text": 2,
+            "ncq/image": 2,
+            "ncq-habit/text": 4,
+            "ncq-habit/image": 4,
+        },
+        levels=_HABIT_LEVELS,
+        lr=(3e-4, 3e-5),
+        refresh=80,
+    ),
+)
+
+RECIPES: Mapping[str, tuple[Stage, ...]] = {
+    "student": STUDENT,
+    "teacher": TEACHER,
+    "habit": HABIT,
+}
+#: Where a recipe goes on: the stage of another one whose state it starts from.
+STARTS: Mapping[str, tuple[str, str]] = {
+    "teacher": ("student", "plain"),
+    "habit": ("student", "settle"),
+}
