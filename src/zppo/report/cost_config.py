@@ -9,6 +9,7 @@ from typing import Any
 
 from zppo.config import Config, LocalTeacherConfig, OpenAITeacherConfig, single_teachers
 from zppo.errors import ConfigError
+from zppo.lab import MODELS, model_path
 from zppo.runs.memory import count_parameters
 
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -106,8 +107,6 @@ def _of_model(model: str) -> float | None:
 
 def model_folder(model: str) -> Path | None:
     """Where the weights of a model lie; None where they have yet to be downloaded."""
-    if model in ("lab", "lab-teacher"):
-        from zppo.lab import model_path
-
-        return model_path("teacher" if model == "lab-teacher" else "student")
+    if model in MODELS:
+        return model_path(MODELS[model])
     return Path(model) if Path(model).is_dir() else None

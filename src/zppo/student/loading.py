@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from zppo.errors import ModelError
+from zppo.lab import MODELS, model_path
 from zppo.student.attention import can_share_attention, share_attention
 from zppo.student.cpu import tune_for_cpu
 
@@ -61,11 +62,9 @@ def resolve_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
 
 
 def resolve_path(model: str) -> tuple[str, str | None]:
-    """(folder or hub id, GGUF file name or None). `lab` and `lab-teacher` are shipped weights."""
-    if model in ("lab", "lab-teacher"):
-        from zppo.lab import model_path
-
-        return str(model_path("teacher" if model == "lab-teacher" else "student")), None
+    """(folder or hub id, GGUF file name or None). Those of the lab are shipped."""
+    if model in MODELS:
+        return str(model_path(MODELS[model])), None
     path = Path(model)
     if path.suffix == ".gguf":
         if not path.is_file():
