@@ -14,8 +14,9 @@ from zppo.errors import ConfigError, DataError
 from zppo.evaluation import loading
 from zppo.evaluation.benchmark import Benchmark, choose, load, shipped
 from zppo.evaluation.loading import evenly, load_items
-from zppo.evaluation.readers import PART, mmlu_redux, mmmu_pro, subtitles, worked
+from zppo.evaluation.readers import PART, mmlu_redux, mmmu_pro, mvbench, subtitles, worked
 from zppo.evaluation.rows import prompt_text, shuffled, unlabelled
+from zppo.evaluation.videos import VideoFinder
 
 
 def rewrite(folder: Path, name: str, change: Any) -> None:
@@ -56,8 +57,6 @@ def test_a_missing_video_is_named(tmp_path: Path) -> None:
 
 
 def test_a_video_is_found_by_name_and_part(tmp_path: Path) -> None:
-    from zppo.evaluation.videos import VideoFinder
-
     for part in ("a", "b"):
         (tmp_path / part / "deep").mkdir(parents=True)
         (tmp_path / part / "deep" / "1.mp4").write_bytes(b"")
@@ -65,6 +64,37 @@ def test_a_video_is_found_by_name_and_part(tmp_path: Path) -> None:
     assert finder.find("1.mp4", "b").parts == (str(tmp_path / "b" / "deep" / "1.mp4"),)
     with pytest.raises(RowProblem):
         finder.find("../../etc/passwd", "a")
+
+
+def test_mvbench_tells_two_sources_with_one_name_apart(tmp_path: Path) -> None:
+    """CLEVRER and Perception Test both have a video_10009.mp4."""
+    sources = ("perception/videos", "clevrer/video_validation")
+    for source in sources:
+        (tmp_path / "video" / source).mkdir(parents=True)
+        (tmp_path / "video" / source / "video_10009.mp4").write_bytes(b"")
+    finder = VideoFinder(tmp_path)
+    tasks = {"object_shuffle": sources[0], "moving_count": sources[1]}
+    for task, source in tasks.items():
+        [row] = mvbench({PART: task, "question": "Q?", "video": "video_10009.mp4"})
+        found = finder.find(row["_video"], task)
+        assert found.parts == (str(tmp_path / "video" / source / "video_10009.mp4"),)
+    with pytest.raises(RowProblem, match="could be any of"):
+        finder.find("video_10009.mp4", "test")
+
+
+@pytest.mark.parametrize("key", ["MMMUPro", "VMMMU"])
+def test_forms_of_one_question_are_one_cluster(data_root: Path, key: str) -> None:
+    """Three configurations of the same 1,730 questions, three tracks on the same 300 videos."""
+    items = load_items(shipped()[key], data_root).items
+    for item in items:
+        assert item.cluster == item.id.split("/", 1)[1]
+
+
+def test_questions_on_one_video_are_one_cluster(data_root: Path) -> None:
+    for key in ("MMVU", "MVBench"):
+        for item in load_items(shipped()[key], data_root).items:
+            name = Path(item.cluster).name
+            assert any(name in part for part in item.question.media[0].parts), key
 
 
 def test_frame_folders_are_videos(data_root: Path) -> None:

@@ -11,7 +11,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zppo.data.skips import RowProblem
@@ -142,13 +142,45 @@ def mmvu(row: Row) -> Iterable[dict[str, Any]]:
     yield dict(row) | {"_video": f"videos/{inside}" if inside else None, "choices": choices}
 
 
+#: The folder of each task's videos, as the archives unpack (MVBench's own list).
+_MVBENCH_SOURCES = {
+    **dict.fromkeys(
+        ("action_sequence", "action_prediction", "object_interaction"), "star/Charades_v1_480"
+    ),
+    **dict.fromkeys(
+        ("object_shuffle", "action_count", "state_change", "character_order"), "perception/videos"
+    ),
+    **dict.fromkeys(
+        (
+            "object_existence",
+            "moving_direction",
+            "moving_count",
+            "moving_attribute",
+            "counterfactual_inference",
+        ),
+        "clevrer/video_validation",
+    ),
+    "action_antonym": "ssv2_video",
+    "action_localization": "sta/sta_video",
+    "egocentric_navigation": "vlnqa",
+    "episodic_reasoning": "tvqa/frames_fps3_hq",
+    "fine_grained_action": "Moments_in_Time_Raw/videos",
+    "fine_grained_pose": "nturgbd",
+    "scene_transition": "scene_qa/video",
+    "unexpected_action": "FunQA_test/test",
+}
+
+
 def mvbench(row: Row) -> Iterable[dict[str, Any]]:
-    """Some tasks ask about a part of the video, which is said in the question."""
+    """Some tasks ask about a part of the video, which is said in the question. Names of videos are
+    unique only inside their source, so the source's folder goes with them."""
     start, end = row.get("start"), row.get("end")
     text = str(row.get("question"))
     if isinstance(start, int | float) and isinstance(end, int | float):
         text = f"Consider the video from {start:g} to {end:g} seconds.\n{text}"
-    yield dict(row) | {"_question": text}
+    source = _MVBENCH_SOURCES.get(str(row.get(PART)), "")
+    video = str(PurePosixPath(source) / str(row["video"])) if row.get("video") else None
+    yield dict(row) | {"_question": text, "_video": video}
 
 
 def worked(row: Row) -> Iterable[dict[str, Any]]:

@@ -27,7 +27,8 @@ class VideoFinder:
     def find(self, name: str, part: str) -> Media:
         """The video called `name` (a path inside the data set) of a row of `part`.
 
-        Among files of one name the one whose path holds `part` is taken. Raises `RowProblem`.
+        Among files of one name the one is taken whose path has most of the folders of `name` and
+        `part`. Raises `RowProblem`, also when that does not tell two files apart.
         """
         path = self._local(name, part)
         if path is None and self.fetch is not None:
@@ -52,7 +53,20 @@ class VideoFinder:
         if exact.exists() and not Path(name).is_absolute() and ".." not in Path(name).parts:
             return exact
         found = self._index.get(PurePosixPath(name).name, [])
-        return next((p for p in found if part in p.parts), found[0] if found else None)
+        if len(found) < 2:
+            return found[0] if found else None
+        wanted = {part, *PurePosixPath(name).parts[:-1]}
+        shared = [len(wanted.intersection(p.relative_to(self.folder).parts[:-1])) for p in found]
+        best = [p for p, n in zip(found, shared, strict=True) if n == max(shared)]
+        if len(best) > 1:
+            places = ", ".join(str(p) for p in best[:3])
+            raise RowProblem(
+                "video",
+                "ambiguous video",
+                f"`{name}` could be any of {places}; remove the others, or keep the folders that "
+                "the archives unpack into",
+            )
+        return best[0]
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
