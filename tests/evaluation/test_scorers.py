@@ -130,7 +130,16 @@ def test_dynamath_letters_have_no_tolerance() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("2π", 2 * math.pi), ("-\\pi", -math.pi), ("1e3", 1000.0), ("x", None), ("1/2", None)],
+    [
+        ("2π", 2 * math.pi),
+        ("-\\pi", -math.pi),
+        ("1e3", 1000.0),
+        ("x", None),
+        ("1/2", None),
+        ("-1,234,567.5", -1234567.5),
+        ("1,2", None),
+        ("12,34", None),
+    ],
 )
 def test_numbers(text: str, value: float | None) -> None:
     assert number(text) == (None if value is None else pytest.approx(value))
@@ -141,16 +150,25 @@ def scored(it: Item, score: float, sample: int = 0) -> Scored:
 
 
 def test_dynamath_average_and_worst() -> None:
-    """Two questions of two variants: all right, and half right."""
+    """Two questions of ten variants: all right, and half right."""
     rows = [
-        scored(item("1", f"{q}/{v}", cluster=q, subject="x"), 0.0 if (q, v) == ("b", 1) else 1.0)
+        scored(item("1", f"{q}/{v}", cluster=q, subject="x"), float(q == "a" or v < 5))
         for q in "ab"
-        for v in range(2)
+        for v in range(10)
     ]
     summary = scorer("DynaM").summarize(rows)
     assert (summary.score, summary.parts["worst"]) == (0.75, 0.5)
-    # Clusters of the mean .75: sums of residuals +.5 and -.5, so sqrt((.25 + .25) * 2) / 4.
+    # Clusters of the mean .75: sums of residuals +2.5 and -2.5, so sqrt((6.25 + 6.25) * 2) / 20.
     assert summary.stderr == pytest.approx(0.25)
+
+
+def test_dynamath_has_no_worst_case_of_a_part_of_the_variants() -> None:
+    """With nine of ten right, or a sample of the rows, nobody knows the worst."""
+    rows = [scored(item("1", f"a/{v}", cluster="a"), 1.0) for v in range(10)]
+    rows += [scored(item("1", f"b/{v}", cluster="b"), 0.0) for v in range(9)]
+    parts = scorer("DynaM").summarize(rows).parts
+    assert (parts["worst"], parts["incomplete_questions"]) == (1.0, 1.0)
+    assert "worst" not in scorer("DynaM").summarize(rows[:9]).parts
 
 
 # -- MathVista: integers are cut, floats are rounded to the precision -----------------------------
@@ -195,6 +213,11 @@ def test_mathvista_choice() -> None:
         ("5,6", "(5, 6)", 1.0, False),
         ("5,6", "6, 5", 0.0, False),
         ("5,6", "30", 0.0, True),
+        ("5,6", "6 columns, 5 rows", 1.0, False),
+        ("5,6", "columns=5 rows=6", 0.0, False),
+        ("5,6", "\\text{rows}=5, \\text{columns}=6", 1.0, False),
+        ("5,6", "5 by 6, the first being the width", 0.0, True),
+        ("5,6", "5.6", 0.0, True),
         ("Yes", "yes", 1.0, False),
         ("3", "{3}", 1.0, False),
     ],

@@ -15,14 +15,15 @@ from zppo.evaluation.scorers.base import (
     Scored,
     Summary,
     Verdict,
-    mean_by_question,
     summarize_mean,
 )
 from zppo.evaluation.scorers.boxed import by_rule, compare
 from zppo.rewards.grader import Grade
 
 TOLERANCE = 0.001
+VARIANTS = 10
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _PI = re.compile(r"([-+]?[\d.]*)\s*\*?\s*(?:\\pi|π|pi)")
 
 
@@ -30,7 +31,8 @@ _PI = re.compile(r"([-+]?[\d.]*)\s*\*?\s*(?:\\pi|π|pi)")
 class DynaMath:
     """Numbers within 0.001 of the gold one; letters and texts by the training rule.
 
-    `worst` in the parts counts a question only if all its variants are right.
+    `worst` in the parts counts a question only if all its ten variants are right. Questions of which
+    a variant has no verdict are left out of it, and counted.
     """
 
     breakdown: str | None = None
@@ -56,22 +58,25 @@ class DynaMath:
     def summarize(self, scored: Sequence[Scored]) -> Summary:
         """See `Scorer.summarize`. The worst case is taken sample by sample, then averaged."""
         summary = summarize_mean(scored, self.breakdown)
-        worst = worst_case(scored)
-        if summary.score is None or worst is None:
+        if summary.score is None:
             return summary
-        parts = {"average": summary.score, "worst": worst, **summary.parts}
-        return replace(summary, parts=parts)
+        worst, incomplete = worst_case(scored)
+        parts = {"average": summary.score, "incomplete_questions": float(incomplete)}
+        if worst is not None:
+            parts["worst"] = worst
+        return replace(summary, parts=parts | dict(summary.parts))
 
 
-def worst_case(scored: Sequence[Scored]) -> float | None:
-    """Share of (question, sample) whose variants are all right."""
+def worst_case(scored: Sequence[Scored]) -> tuple[float | None, int]:
+    """Share of (question, sample) whose ten variants are all right, None where none has them all;
+    and how many lack one, of which nobody knows the worst."""
     by_question: dict[tuple[str, int], list[float]] = defaultdict(list)
     for one in scored:
         if one.verdict.score is not None:
             by_question[one.item.cluster, one.sample].append(one.verdict.score)
-    if not mean_by_question(scored):
-        return None
-    return sum(min(scores) for scores in by_question.values()) / len(by_question)
+    whole = [min(scores) for scores in by_question.values() if len(scores) >= VARIANTS]
+    share = sum(whole) / len(whole) if whole else None
+    return share, len(by_question) - len(whole)
 
 
 def close(said: float, gold: float) -> bool:
@@ -81,7 +86,9 @@ def close(said: float, gold: float) -> bool:
 
 def number(text: str) -> float | None:
     """A plain decimal, or a multiple of pi (`2\\pi`, `0.5π`); None for anything else."""
-    text = text.strip().strip("$").replace(",", "").replace("−", "-")  # noqa: RUF001
+    text = text.strip().strip("$").replace("−", "-")  # noqa: RUF001
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
     if match := _PI.fullmatch(text):
         sign = {"": 1.0, "+": 1.0, "-": -1.0}.get(match[1])
         factor = sign if sign is not None else number(match[1])

@@ -13,6 +13,8 @@ from zppo.evaluation.scorers.boxed import by_rule, compare
 from zppo.rewards.grader import Grade
 
 _NUMBERS = re.compile(r"\d+")
+#: What may stand around the numbers of a box so that their order is that of the question.
+_PLAIN = re.compile(r"[\d\s,;:(){}\[\]=&x\\]|rows?|col(?:umn)?s?|and|times|text", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,9 @@ class VlmsAreBlind:
         gold = _NUMBERS.findall(item.question.answer)
         if len(gold) < 2 or grade.extracted is None:
             return by_rule(item, grade)
-        said = _NUMBERS.findall(grade.extracted)
+        said = grid(grade.extracted)
         right = said == gold
-        return Verdict(float(right), extracted=grade.extracted, open=len(said) != len(gold))
+        return Verdict(float(right), extracted=grade.extracted, open=said is None)
 
     def task(self, item: Item, response: str, verdict: Verdict) -> JudgeTask:
         """See `Scorer.task`."""
@@ -45,3 +47,14 @@ class VlmsAreBlind:
         tasks = list(summary.parts.values())
         parts = {"mean over tasks": sum(tasks) / len(tasks), **summary.parts}
         return Summary(summary.score, summary.n, summary.stderr, parts)
+
+
+def grid(text: str) -> list[str] | None:
+    """The two numbers of `text`, rows first, also where it names the columns first. None where it
+    says anything else."""
+    found = _NUMBERS.findall(text)
+    if len(found) != 2 or _PLAIN.sub("", text):
+        return None
+    lower = text.lower()
+    row, column = lower.find("row"), lower.find("col")
+    return found[::-1] if -1 < column < row else found
