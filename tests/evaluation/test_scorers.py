@@ -20,7 +20,7 @@ from zppo.evaluation.scorers.base import Scored, Scorer, Verdict, clustered, sum
 from zppo.evaluation.scorers.dynamath import number
 from zppo.evaluation.scorers.replies import decimal, hle, score_01, verdict_word
 from zppo.evaluation.scorers.wemath import dimension
-from zppo.rewards.grader import grade
+from zppo.rewards.grader import Grade, grade
 from zppo.types import Question, RolloutStatus
 
 
@@ -82,8 +82,6 @@ def test_exact(key: str, gold: str, said: str, score: float) -> None:
 def test_no_box_is_open_and_a_cut_response_is_not() -> None:
     verdict = rule("AIME25", item("70"), "It is 70.")
     assert (verdict.score, verdict.open, verdict.status) == (0.0, True, RolloutStatus.NO_ANSWER)
-    from zppo.rewards import Grade
-
     cut = scorer("AIME25").rule(item("70"), "<think>", Grade(False, RolloutStatus.TRUNCATED))
     assert (cut.score, cut.open) == (0.0, False)
 
@@ -100,6 +98,21 @@ def test_anls() -> None:
     it = item("2010", answers=["2010", "in the year 2010"])
     assert rule("InfoVQA", it, boxed("in the year 2011")).score == pytest.approx(1 - 1 / 16)
     assert rule("InfoVQA", it, "2010").score == 0.0  # nothing boxed
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [("Facebook", "\\text{Facebook}"), ("40%", "40\\%"), ("$12 million", "\\$12\\text{ million}"),
+     ("40%", "$40\\%$"), ("$5", "$5"), ("$5 to $6", "\\$5 to \\$6"), ("a\\b", "a\\b")],
+)  # fmt: skip
+def test_anls_reads_past_the_latex_of_a_box(gold: str, said: str) -> None:
+    assert rule("InfoVQA", item(gold, answers=[gold]), boxed(said)).score == 1.0
+
+
+def test_anls_takes_one_answer_that_is_no_list() -> None:
+    it = item("2010", answers="2010")
+    assert rule("InfoVQA", it, boxed("2010")).score == 1.0
+    assert rule("InfoVQA", it, boxed("2")).score == 0.0
 
 
 # -- DynaMath: |difference| <= 0.001; average and worst over the ten variants ---------------------
@@ -403,6 +416,18 @@ def test_mmvu_has_two_modes() -> None:
 def test_judges_see_what_follows_the_thinking() -> None:
     task = scorer("HLE").task(item("42"), "<think>maybe 41</think>It is 42.", Verdict(0.0))
     assert task.values["response"] == "It is 42."
+
+
+@pytest.mark.parametrize("key", ["MultiCh", "MM-Vet", "HLE", "MMVU"])
+def test_a_response_cut_in_its_answer_is_judged_and_one_cut_in_its_thinking_is_not(
+    key: str,
+) -> None:
+    cut = Grade(False, RolloutStatus.TRUNCATED)
+    judged = [
+        scorer(key).rule(item("YES"), response, cut).open
+        for response in ("<think>a</think>First, the", "<think>a", "<think>a</think>\n", "a")
+    ]
+    assert judged == [True, False, False, False]
 
 
 def test_a_response_cannot_leave_its_block() -> None:

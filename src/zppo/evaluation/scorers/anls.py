@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +12,16 @@ from zppo.evaluation.scorers.base import JudgeTask, Scored, Summary, Verdict, su
 from zppo.rewards.grader import Grade
 
 THRESHOLD = 0.5
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_MATH = re.compile(r"^\$([^$]*[^$\\])\$$")
+_ESCAPED = re.compile(r"\\([%$&#_{} ])")
 _LONGEST = 1_000  # characters compared; gold answers have a few words
 
 
 @dataclass(frozen=True, slots=True)
 class Anls:
-    """The best similarity to any accepted answer; 0 below the threshold. No judge."""
+    """The best similarity to any accepted answer, of the box as it is or without its LaTeX; 0 below
+    the threshold. No judge."""
 
     breakdown: str | None = None
     name: str = "anls"
@@ -27,8 +32,11 @@ class Anls:
         """See `Scorer.rule`."""
         if grade.extracted is None:
             return Verdict(0.0, grade.status)
-        answers = item.meta.get("answers") or [item.question.answer]
-        best = max(similarity(grade.extracted, str(answer)) for answer in answers)
+        answers = item.meta.get("answers") or item.question.answer
+        if isinstance(answers, str):
+            answers = [answers]
+        said = (grade.extracted, _without_latex(grade.extracted))
+        best = max(similarity(text, str(answer)) for text in said for answer in answers)
         return Verdict(best, extracted=grade.extracted)
 
     def task(self, item: Item, response: str, verdict: Verdict) -> JudgeTask:
@@ -38,6 +46,11 @@ class Anls:
     def summarize(self, scored: Sequence[Scored]) -> Summary:
         """See `Scorer.summarize`."""
         return summarize_mean(scored, self.breakdown)
+
+
+def _without_latex(box: str) -> str:
+    """What a box says without what it is wrapped in: `\\text{Facebook}`, `40\\%`, `$2010$`."""
+    return _ESCAPED.sub(r"\1", _TEXT.sub(r"\1", _MATH.sub(r"\1", box.strip())))
 
 
 def similarity(answer: str, gold: str) -> float:

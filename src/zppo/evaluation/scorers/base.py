@@ -151,6 +151,15 @@ def after_thinking(response: str) -> str:
     return _THINKING.sub("", response).strip() or response.strip()
 
 
+def said_something(response: str, grade: Grade) -> bool:
+    """Whether there is anything to judge: a response that was cut in its thinking has said nothing,
+    one that was cut in its answer has."""
+    thinking, closed, said = response.rpartition("</think>")
+    if grade.status is RolloutStatus.TRUNCATED and not (closed and said.strip()):
+        return False
+    return bool(thinking.strip() or said.strip())
+
+
 def shown_to_judge(response: str, grade_extracted: str | None) -> str:
     """What a comparator sees: the boxed answer, the whole trajectory where nothing is boxed."""
     return grade_extracted if grade_extracted is not None else response

@@ -31,8 +31,8 @@ _PI = re.compile(r"([-+]?[\d.]*)\s*\*?\s*(?:\\pi|π|pi)")
 class DynaMath:
     """Numbers within 0.001 of the gold one; letters and texts by the training rule.
 
-    `worst` in the parts counts a question only if all its ten variants are right. Questions of which
-    a variant has no verdict are left out of it, and counted.
+    `worst` in the parts counts a question only if all its ten variants are right. Questions of
+    which a variant has no verdict are left out of it, and counted.
     """
 
     breakdown: str | None = None

@@ -19,19 +19,19 @@ from zppo.evaluation.scorers.base import (
     Summary,
     Verdict,
     after_thinking,
+    said_something,
     summarize_mean,
 )
 from zppo.evaluation.scorers.replies import decimal, hle, score_01, verdict_word
 from zppo.rewards.grader import Grade
-from zppo.types import RolloutStatus
 
 MakeTask = Callable[[Item, str], JudgeTask]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Every response goes to the judge, what follows the thinking of it. One that was cut before
-    it said anything is a 0."""
+    """Every response goes to the judge, what follows the thinking of it. One that was cut in its
+    thinking is a 0."""
 
     name: str
     make_task: MakeTask
@@ -41,8 +41,7 @@ class Judged:
 
     def rule(self, item: Item, response: str, grade: Grade) -> Verdict:
         """See `Scorer.rule`."""
-        said = bool(after_thinking(response)) and grade.status is not RolloutStatus.TRUNCATED
-        return Verdict(0.0, grade.status, grade.extracted, open=said)
+        return Verdict(0.0, grade.status, grade.extracted, open=said_something(response, grade))
 
     def task(self, item: Item, response: str, verdict: Verdict) -> JudgeTask:
         """See `Scorer.task`."""

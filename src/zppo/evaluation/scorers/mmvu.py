@@ -13,12 +13,12 @@ from zppo.evaluation.scorers.base import (
     Summary,
     Verdict,
     after_thinking,
+    said_something,
     summarize_mean,
 )
 from zppo.evaluation.scorers.boxed import by_rule
 from zppo.evaluation.scorers.replies import verdict_word
 from zppo.rewards.grader import Grade
-from zppo.types import RolloutStatus
 
 _WORDS = {"correct": 1.0, "wrong": 0.0}
 
@@ -36,8 +36,7 @@ class Mmvu:
         """See `Scorer.rule`."""
         if item.question.options:
             return by_rule(item, grade)
-        said = bool(after_thinking(response)) and grade.status is not RolloutStatus.TRUNCATED
-        return Verdict(0.0, grade.status, grade.extracted, open=said)
+        return Verdict(0.0, grade.status, grade.extracted, open=said_something(response, grade))
 
     def task(self, item: Item, response: str, verdict: Verdict) -> JudgeTask:
         """See `Scorer.task`."""
