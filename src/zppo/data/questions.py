@@ -55,6 +55,15 @@ class LazyQuestions(Sequence[Question]):
         return len(self._rows)
 
     @property
+    def rows(self) -> RowIndex:
+        """Where they lie."""
+        return self._rows
+
+    def at(self, rows: RowIndex) -> LazyQuestions:
+        """The questions of other rows of the same source; nothing is read."""
+        return LazyQuestions(self._source, self._builder, rows)
+
+    @property
     def id_column(self) -> str:
         return self._builder.columns.id
 
@@ -77,8 +86,7 @@ class LazyQuestions(Sequence[Question]):
 
     def select(self, positions: Sequence[int] | np.ndarray) -> LazyQuestions:
         """The questions at `positions`, in that order; nothing is read."""
-        chosen = self._rows.select(np.asarray(positions, dtype=np.int64))
-        return LazyQuestions(self._source, self._builder, chosen)
+        return self.at(self._rows.select(np.asarray(positions, dtype=np.int64)))
 
     def _read(self, start: int, stop: int) -> list[Question]:
         rows = self._source.read(self._rows.places[start:stop].tolist())

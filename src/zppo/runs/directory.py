@@ -5,6 +5,7 @@
     metrics.jsonl                   one line a step
     evaluations.jsonl               one line an evaluation, the first one before step 1
     judge.jsonl                     verdicts of the judge, so that a resumed run asks no more often
+    rows.npz                        which rows of the data file are trained on (`data_rows.py`)
     skipped.jsonl                   one line a question that could not be read when its step came
     rollouts/step-000001.jsonl.gz   every prompt, candidate, response, reward (`records.py`)
     evaluations/step-000000.jsonl.gz

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zppo.errors import RunError, TeacherError
+from zppo.errors import DataError, RunError, TeacherError
 from zppo.runs.checkpoint import latest
 from zppo.runs.directory import RunDirectory
 from zppo.student.base import Student
@@ -25,6 +25,8 @@ class UpdateWatch:
     def __init__(self, student: Student) -> None:
         self._student = student
         self.failed: tuple[Sequence[Group], np.ndarray] | None = None
+        #: Whether the update of the present step has begun, so that the weights may have moved.
+        self.updating = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._student, name)
@@ -32,6 +34,7 @@ class UpdateWatch:
     async def update(
         self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
     ) -> UpdateStats:
+        self.updating = True
         try:
             return await self._student.update(groups, advantages, updates, seed)
         except RunError:
@@ -39,6 +42,7 @@ class UpdateWatch:
             raise
 
     async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
+        self.updating = True
         try:
             return await self._student.distill(groups, teacher)
         except RunError:
@@ -75,6 +79,14 @@ def without_teacher(run: RunDirectory, step: int, error: TeacherError) -> RunErr
     return RunError(
         f"Step {step} was not taken for want of a teacher: {error}\n"
         f"When it answers again, go on with: zppo resume {run.root}"
+    )
+
+
+def unread_update(run: RunDirectory, step: int, error: DataError) -> RunError:
+    """The error to raise where an image went while the update was reading it."""
+    return RunError(
+        f"Step {step} was stopped in its update, which could not read a file again: {error}\n"
+        f"Go on without that question, from the last checkpoint: zppo resume {run.root}"
     )
 
 

@@ -15,7 +15,7 @@ from zppo.algorithm.gate import NcqGate
 from zppo.algorithm.step import StepParts, training_step
 from zppo.config import Config
 from zppo.data import Left, StepLoader
-from zppo.errors import ConfigError, RunError, TeacherError
+from zppo.errors import ConfigError, DataError, RunError, TeacherError
 from zppo.rewards.grader import Remembers, close_grader
 from zppo.runs.build import RunParts, build_run
 from zppo.runs.checkpoint import (
@@ -27,6 +27,7 @@ from zppo.runs.checkpoint import (
     save_checkpoint,
     sweep,
 )
+from zppo.runs.data_rows import keep_rows, rows_of_run
 from zppo.runs.directory import RunDirectory, step_name, step_of
 from zppo.runs.evaluation import (
     evaluate,
@@ -34,7 +35,13 @@ from zppo.runs.evaluation import (
     evaluate_questions,
     question_accuracies,
 )
-from zppo.runs.failure import UpdateWatch, failed_update, unanswered, without_teacher
+from zppo.runs.failure import (
+    UpdateWatch,
+    failed_update,
+    unanswered,
+    unread_update,
+    without_teacher,
+)
 from zppo.runs.loop import blocking
 from zppo.runs.progress import Display
 from zppo.runs.result import RunResult
@@ -78,7 +85,9 @@ def train(config: Config, *, build: Build = build_run, quiet: bool = False) -> R
         run.discard_if_unused()
         raise
     try:
-        return _Session(run, config, parts, start=0, quiet=quiet).run_to_end()
+        session = _Session(run, config, parts, start=0, quiet=quiet)
+        keep_rows(run, parts.data.train, session.data_hash)
+        return session.run_to_end()
     finally:
         run.unlock()
 
@@ -107,6 +116,8 @@ def resume(
         own = {"templates": str(run.templates)} if run.templates.is_dir() else {}
         algorithm = config.algorithm.model_copy(update=own)
         parts = build(config.model_copy(update={"algorithm": algorithm}))
+        train = rows_of_run(run, parts.data.train, config.data)
+        parts = replace(parts, data=replace(parts.data, train=train))
         session = _Session(run, config, parts, step_of(checkpoint) if checkpoint else 0, quiet)
         if checkpoint is not None:
             session.restore(checkpoint)
@@ -199,13 +210,30 @@ class _Session:
 
     async def _step(self, step: int, loader: StepLoader) -> tuple[StepResult, dict[str, object]]:
         began = time.perf_counter()
+        while (taken := await self._attempt(step, loader)) is None:
+            pass
+        result, left = taken
+        seconds = time.perf_counter() - began
+        speed = result.metrics.get("tokens/sampled", 0) / seconds
+        timing = {"time/total": seconds, "time/tokens_per_second": speed}
+        self._record_left(step, left)
+        data = {"data/epoch": self._epoch(step, loader), "data/skipped": len(left)}
+        return result, {**result.metrics, **timing, **data}
+
+    async def _attempt(self, step: int, loader: StepLoader) -> tuple[StepResult, list[Left]] | None:
+        """A step, and what was left out of it. None where a file went between the look at it and
+        its use: nothing has moved yet, and another attempt will find it gone."""
         found = loader.step(step - 1)
-        left = list(found.left)
+        asked, left = list(found.questions), list(found.left)
 
         def usable(question: Question) -> bool:
-            left.extend(problems := [p for p in [loader.usable(question)] if p])
-            return not problems
+            if problem := loader.usable(question):
+                left.append(problem)
+                return False
+            asked.append(question)
+            return True
 
+        self.watch.updating = False
         try:
             result = await training_step(
                 step,
@@ -223,12 +251,13 @@ class _Session:
             if self.watch.failed is None:
                 raise
             raise failed_update(self.run, step, *self.watch.failed, error) from error
-        seconds = time.perf_counter() - began
-        speed = result.metrics.get("tokens/sampled", 0) / seconds
-        timing = {"time/total": seconds, "time/tokens_per_second": speed}
-        self._record_left(step, left)
-        data = {"data/epoch": self._epoch(step, loader), "data/skipped": len(left)}
-        return result, {**result.metrics, **timing, **data}
+        except DataError as error:
+            if self.watch.updating:
+                raise unread_update(self.run, step, error) from error
+            if all(loader.usable(question) is None for question in asked):
+                raise
+            return None
+        return result, left
 
     def _record_left(self, step: int, left: Sequence[Left]) -> None:
         for question in left:
