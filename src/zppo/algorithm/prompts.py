@@ -68,6 +68,8 @@ class Templates:
     compiled: Mapping[str, jinja2.Template]
     #: The text of every template in use, by name, for the records of a run.
     sources: Mapping[str, str]
+    #: The text that ends every student prompt. It has no variables, so it is rendered once.
+    closer: str
 
     @classmethod
     def default(cls) -> Templates:
@@ -102,6 +104,7 @@ class Templates:
         return cls(
             compiled={name: template for name, (template, _) in built.items()},
             sources={name: source for name, (_, source) in built.items()},
+            closer=built["closer"][0].render().strip(),
         )
 
     def plain(self, question: Question) -> str:
@@ -156,8 +159,7 @@ class Templates:
         return self._render("judge", question, answer=gold, response=_inert(response))
 
     def _for_student(self, name: str, question: Question, **values: object) -> str:
-        closer = self.compiled["closer"].render().strip()
-        return f"{self._render(name, question, **values)}\n\n{closer}"
+        return f"{self._render(name, question, **values)}\n\n{self.closer}"
 
     def _render(self, name: str, question: Question, **values: object) -> str:
         return self.compiled[name].render(question=question_text(question), **values).strip()
