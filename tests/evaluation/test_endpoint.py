@@ -116,6 +116,7 @@ def test_the_settings_of_the_paper_are_sent_and_recorded(whole: Any) -> None:
     for entry in result["benchmarks"].values():
         assert entry["version"] >= 1 and entry["scorer"]["version"] >= 1
         assert len(entry["data"]["digest"]) == 16
+        assert entry["scorer"]["rule"] == "robust"
     assert {"zppo", "torch", "transformers"} <= set(result["versions"])
 
 
@@ -268,6 +269,34 @@ def test_other_settings_need_another_folder(data_root: Path, tmp_path: Path) -> 
         hotter = replace(asked, overrides=[*asked.overrides, "evaluation.temperature=1.0"])
         with pytest.raises(RunError, match=r"other settings.*\n.*decoding"):
             run_benchmarks(hotter)
+
+
+def test_a_server_and_this_process_do_not_share_a_folder(data_root: Path, tmp_path: Path) -> None:
+    """The same name, asked in another way: the two would be mixed in one score."""
+    with Server(fixtures.oracle) as server:
+        asked = request(server, None, data_root, tmp_path, "MMLU")
+        run_benchmarks(replace(asked, predict_only=True))
+    with pytest.raises(RunError, match=r"other settings.*\n.*engine: .*endpoint.* there"):
+        run_benchmarks(replace(asked, endpoint=None))
+
+
+def test_a_limit_beyond_the_data_is_none(data_root: Path, tmp_path: Path) -> None:
+    with Server(fixtures.oracle) as server:
+        asked = request(server, None, data_root, tmp_path, "MMLU")
+        limits = [
+            run_benchmarks(replace(asked, limit=n))[0]["benchmarks"]["MMLU"]["limit"]
+            for n in (2, 4, 50)
+        ]
+    assert limits == [2, None, None]
+
+
+def test_responses_for_later_leave_earlier_scores_alone(data_root: Path, tmp_path: Path) -> None:
+    with Server(fixtures.oracle) as server:
+        asked = request(server, None, data_root, tmp_path, "MMLU")
+        first, _ = run_benchmarks(asked)
+        later, _ = run_benchmarks(replace(asked, names=["AIME26"], predict_only=True))
+    assert later["families"] == first["families"] != {}
+    assert later["benchmarks"] == first["benchmarks"]
 
 
 def test_changed_data_needs_another_folder(tmp_path: Path) -> None:

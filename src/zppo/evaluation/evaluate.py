@@ -65,6 +65,7 @@ async def evaluate(
     benchmarks: Sequence[Benchmark],
     open_model: Callable[[], Model],
     name: str,
+    engine: Mapping[str, Any],
     config: Config,
     folder: Path,
     judge: Judge | None = None,
@@ -73,7 +74,8 @@ async def evaluate(
 ) -> dict[str, Any]:
     """Evaluate, or go on with what lies in `folder`; returns what `result.json` then holds.
 
-    The model is opened when the first response is missing. A benchmark whose data cannot be read
+    The model is opened when the first response is missing; `engine` says before that what it runs
+    on, so that no folder mixes responses of two. A benchmark whose data cannot be read
     or scored is recorded under `failed` and the others go on. Raises `ConfigError` where a judge is
     needed, `RunError` when the folder holds responses made with other settings, and the first
     benchmark's error when none could be done.
@@ -82,7 +84,7 @@ async def evaluate(
     if options.score:
         require_judges(benchmarks, judge is not None)
     templates = Templates.load(config.algorithm.templates)
-    settings = settings_of(config, templates, name)
+    settings = settings_of(config, templates, name, engine)
     _same_settings(folder, settings)
     before = results.read_result(folder) or {}
     result: dict[str, Any] = {
@@ -92,7 +94,7 @@ async def evaluate(
         "versions": results.versions(),
         "judge": None if judge is None else judge.name,
         "benchmarks": before.get("benchmarks", {}),
-        "families": {},
+        "families": results.families(before.get("benchmarks", {})),
         "failed": {},
     }
     model = _Lazy(open_model)
@@ -172,7 +174,9 @@ class _Work:
             _prompt_digests(judge, scorer.name),
             judge.name if judge else None,
         )
-        return entry | {"limit": self.options.limit}
+        entry["scorer"]["rule"] = self.config.rewards.mode
+        limit = self.options.limit
+        return entry | {"limit": limit if limit and limit < loaded.total else None}
 
 
 class _Lazy:
@@ -194,12 +198,15 @@ class _Lazy:
             await self.model.aclose()
 
 
-def settings_of(config: Config, templates: Templates, name: str) -> dict[str, Any]:
+def settings_of(
+    config: Config, templates: Templates, name: str, engine: Mapping[str, Any]
+) -> dict[str, Any]:
     """All that decides a response beside model and question (method section 9)."""
     e, d = config.evaluation, config.data
     sources = {key: templates.sources[key] for key in ("plain", "closer")}
     return {
         "model": name,
+        "engine": dict(engine),
         "seed": config.seed,
         "decoding": {
             "temperature": e.temperature,

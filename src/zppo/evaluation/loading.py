@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _SUFFIXES = (".jsonl", ".parquet", ".json", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The usable items of a benchmark, in the order of the data.
+    """The usable items of a benchmark, in the order of the data; `total` before a limit.
 
     `unusable` names every row left out, with its reason; they count for nothing and are reported.
     `digest` is a hash over ids, texts and gold answers. `where` is the source that was read, and
@@ -40,6 +40,7 @@ class Loaded:
     unusable: list[str]
     where: str
     digest: str
+    total: int
     tried: tuple[str, ...] = ()
 
 
@@ -69,7 +70,7 @@ def load_items(
         except _Unavailable as error:
             tried.append(f"{source.name}: {error}")
             continue
-        return Loaded(found.items, found.unusable, found.where, found.digest, tuple(tried))
+        return replace(found, tried=tuple(tried))
     lines = "\n  ".join(tried)
     raise DataError(
         f"{benchmark.key}: none of its sources can be loaded:\n  {lines}\nWith the data in a "
@@ -111,7 +112,7 @@ def _read(
         first = f" The first: {unusable[0]}" if unusable else ""
         raise DataError(f"{benchmark.key}: {where} holds no usable row.{first}")
     chosen = evenly(list(items.values()), limit)
-    return Loaded(chosen, unusable, where, sha.hexdigest()[:16])
+    return Loaded(chosen, unusable, where, sha.hexdigest()[:16], len(items))
 
 
 def _claim(items: dict[str, Item], item: Item) -> None:

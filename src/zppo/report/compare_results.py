@@ -25,7 +25,7 @@ from zppo.report.compare import (
 from zppo.runs.directory import CONFIG, RunDirectory
 
 #: Settings of an evaluation that say who was evaluated, not how.
-_WHO = ("model", "seed")
+_WHO = ("model", "engine", "seed")
 #: What of a benchmark's entry must agree, or the scores are of two different tests.
 _SAME = ("version", "n", "samples", "limit", "judge", "judge_prompts", "scorer")
 

@@ -94,12 +94,12 @@ def run_benchmarks(
     scoring = not request.predict_only
     if scoring:
         require_judges(benchmarks, config.judge is not None)
-    open_model, name = _model(request, config)
+    open_model, name, engine = _model(request, config)
     folder = request.output or Path("evaluations") / re.sub(r"[^\w.-]+", "-", name).strip("-.")
     options = Options(request.limit, request.data_root, not request.score_only, scoring)
     judge = _judge(config, prompts) if scoring else None
     result = blocking(
-        evaluate(benchmarks, open_model, name, config, folder, judge, options, progress)
+        evaluate(benchmarks, open_model, name, engine, config, folder, judge, options, progress)
     )
     if request.export is not None:
         EXPORTS[request.export](folder, benchmarks, result)
@@ -125,6 +125,7 @@ async def measure(
             benchmarks,
             lambda: StudentModel(student, config, name),
             name,
+            {"kind": "student"},
             config,
             folder,
             _judge(config, prompts, check=False),
@@ -171,8 +172,8 @@ def _is_run(target: str) -> bool:
     return (Path(target) / CONFIG).is_file()
 
 
-def _model(request: Request, config: Config) -> tuple[Callable[[], Model], str]:
-    """What opens the model, and its name."""
+def _model(request: Request, config: Config) -> tuple[Callable[[], Model], str, dict[str, Any]]:
+    """What opens the model, its name, and what it runs on."""
     if request.endpoint is not None:
         try:
             options = endpoint_options(
@@ -186,11 +187,13 @@ def _model(request: Request, config: Config) -> tuple[Callable[[], Model], str]:
             check_servers(options, config)
             return EndpointModel(OpenAITeacher(options, config.data))
 
-        return connect, request.target
+        return connect, request.target, {"kind": "endpoint"}
+    s = config.student
+    engine = {"kind": "in process", "dtype": s.dtype, "chat_template": s.chat_template}
     if _is_run(request.target) and request.checkpoint != "start":
         path = find_checkpoint(RunDirectory.open(request.target), request.checkpoint)
-        return lambda: LocalModel.load(config, path), str(path)
-    return lambda: LocalModel.load(config), config.student.model
+        return lambda: LocalModel.load(config, path), str(path), engine
+    return lambda: LocalModel.load(config), s.model, engine
 
 
 def _judge(config: Config, prompts: JudgePrompts, check: bool = True) -> Judge | None:
