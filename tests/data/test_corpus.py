@@ -17,6 +17,7 @@ from zppo.data.corpus.build import CorpusBuild
 from zppo.data.corpus.plan import Plan, make_plan, open_stores
 from zppo.data.corpus.recipe import CorpusRecipe, load_recipe
 from zppo.errors import ConfigError, DataError
+from zppo.types import Question
 
 
 def write_sources(root: Path) -> dict[str, Path]:
@@ -190,6 +191,20 @@ def test_long_prompts_are_left_out(tmp_path: Path, sources: dict[str, Path]) -> 
     assert manifest["max_prompt_tokens"] == 4096
     with pytest.raises(DataError, match="another recipe, source or length limit"):
         build(tmp_path, sources)
+
+
+def test_a_row_of_which_no_prompt_can_be_made_does_not_end_the_build(
+    tmp_path: Path, sources: dict[str, Path]
+) -> None:
+    def length(question: Question) -> int:
+        if question.answer == "2" and "drawing" in question.text:
+            raise DataError("an image of an extreme shape")
+        return 10
+
+    out = build(tmp_path, sources, length=length)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"]["mmfinereason/geo"]["no prompt can be made"] == 1
+    assert manifest["subsets"]["geo"] == 4
 
 
 def test_the_plan_reads_no_rows(

@@ -131,8 +131,7 @@ class CorpusBuild:
             raise RowProblem("", OVER_CAP)
         for media in question.media:
             builder.media.check(media)
-        if self.length and self.length(question) > self.recipe.filters.max_prompt_tokens:
-            raise RowProblem(builder.columns.question, "prompt too long")
+        self._require_length(question, builder.columns.question)
         images = tuple(self._store(part) for part in parts if isinstance(part, bytes))
         item = Kept(
             key,
@@ -147,6 +146,16 @@ class CorpusBuild:
         )
         if pushed := self.selection.add(item):
             self._stale.update(pushed.images)
+
+    def _require_length(self, question: Question, column: str) -> None:
+        if self.length is None:
+            return
+        try:
+            tokens = self.length(question)
+        except DataError as error:  # an image of an extreme shape, a placeholder token in the text
+            raise RowProblem(column, "no prompt can be made", str(error)) from None
+        if tokens > self.recipe.filters.max_prompt_tokens:
+            raise RowProblem(column, "prompt too long")
 
     def _store(self, content: bytes) -> str:
         """Write an image once, under its content; its name."""
