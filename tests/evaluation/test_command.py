@@ -29,7 +29,8 @@ def test_list_shows_all() -> None:
     code, output = zppo("--list")
     assert code == 0
     assert all(key in output for key in ("AI2D", "MM-Vet", "GPQA-D", "VMMMU"))
-    assert "14,042" in output and "required" in output
+    assert "14,042" in output and "required" in output and "vlmsareblind" in output
+    assert "lmms-lab/ai2d" in output and "…" not in output
 
 
 def test_validate_says_what_is_wrong(data_root: Path, tmp_path: Path) -> None:

@@ -255,6 +255,15 @@ def test_multichallenge_takes_both_forms(tmp_path: Path) -> None:
     assert load_items(shipped()["MultiCh"], tmp_path).items[0].question == first[0].question
 
 
+def test_a_criterion_that_no_reply_can_meet_is_named(tmp_path: Path) -> None:
+    """It would be a silent 0 whatever the judge says."""
+    folder = fixtures.build_one(tmp_path, shipped()["MultiCh"])
+    rewrite(folder, "test.jsonl", lambda i, r: r | {"pass_criteria": "yes " if i else "Maybe"})
+    loaded = load_items(shipped()["MultiCh"], tmp_path)
+    assert {i.question.answer for i in loaded.items} == {"YES"}
+    assert loaded.unusable == ["test row 0, pass_criteria: 'MAYBE' is not YES or NO"]
+
+
 # -- declarations ----------------------------------------------------------------------------------
 
 

@@ -321,7 +321,7 @@ def test_charxiv_score_is_the_mean_of_its_halves() -> None:
 
 # -- judges' replies -------------------------------------------------------------------------------
 
-YES_NO = verdict_word({"yes": 1.0, "no": 0.0}, "verdict")
+YES_NO = verdict_word({"yes": 1.0, "no": 0.0}, "verdict", frozenset({"reasoning"}))
 
 
 @pytest.mark.parametrize(
@@ -345,6 +345,7 @@ YES_NO = verdict_word({"yes": 1.0, "no": 0.0}, "verdict")
         (YES_NO, '{"reasoning": "r", "verdict": "YES"}', 1.0),
         (YES_NO, '{"verdict": "NO"}', 0.0),
         (YES_NO, "YES", None),
+        (YES_NO, '{"verdict": "YES", "final_verdict": "NO"}', None),
         (YES_NO, '{"verdict": "YES", "verdict": "NO"}', None),
         (YES_NO, '{"verdict": ["YES"]}', None),
         (hle, '{"extracted_final_answer": "4", "reasoning": "", "correct": "no", "confidence": 9}',
@@ -357,6 +358,9 @@ YES_NO = verdict_word({"yes": 1.0, "no": 0.0}, "verdict")
          None),
         (hle, "correct: yes", None),
         (hle, '{"correct": "maybe"}', None),
+        (hle, '{"correct": "yes"}', None),
+        (hle, '{"extracted_final_answer": "4", "reasoning": "", "correct": "yes", "confidence": 9,'
+         ' "strict": true}', 1.0),
     ],
 )  # fmt: skip
 def test_replies(reader: Any, reply: str, score: float | None) -> None:

@@ -118,7 +118,11 @@ def multichallenge(row: Row) -> Iterable[dict[str, Any]]:
     turns = _turns(row[name], name)
     if not turns or turns[-1][0] != "user":
         raise RowProblem(name, "no question", "the conversation does not end with the user")
-    yield dict(row) | {"_question": turns[-1][1], TURNS: tuple(turns[:-1])}
+    criterion = str(row.get("pass_criteria", row.get("PASS_CRITERIA"))).strip().upper()
+    if criterion not in ("YES", "NO"):  # no reply could ever pass
+        raise RowProblem("pass_criteria", "no criterion", f"{criterion[:40]!r} is not YES or NO")
+    more = {"_question": turns[-1][1], "_gold": criterion, TURNS: tuple(turns[:-1])}
+    yield dict(row) | more
 
 
 def _turns(value: Any, column: str) -> list[tuple[str, str]]:

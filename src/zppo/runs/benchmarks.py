@@ -213,15 +213,16 @@ def _judge(config: Config, prompts: JudgePrompts, check: bool = True) -> Judge |
 
 def show_list(benchmarks: Sequence[Benchmark], console: Console) -> None:
     """The table of `--list`."""
-    table = Table("name", "family", "data set")
+    table = Table("name", "family", box=None)
     table.add_column("questions", justify="right")
     for name in ("scorer", "judge", "version"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
+    table.add_column("data set", overflow="fold")  # last and whole, to be copied
     for b in benchmarks:
         source = b.sources[0]
         count = "?" if b.count is None else f"{b.count:,}"
-        cells = (b.key, b.family, source.name, count, b.scorer)
-        table.add_row(*cells, scorer_of(b).judge, str(b.version))
+        cells = (b.key, b.family, count, b.scorer, scorer_of(b).judge, str(b.version))
+        table.add_row(*cells, source.name)
     console.print(table)
 
 

@@ -117,13 +117,16 @@ def _centred(one: Scored, halves: Mapping[str, Summary]) -> float:
     return (one.verdict.score or 0.0) - (halves[one.item.meta["kind"]].score or 0.0)
 
 
+_REASONING = frozenset({"reasoning"})
+
+
 def _multichallenge_task(item: Item, said: str) -> JudgeTask:
     """The judge answers the target question about the last reply; the pass criterion says which
     answer is wanted, and is not shown to it."""
     wanted = item.question.answer.strip().lower()
     words = {"yes": float(wanted == "yes"), "no": float(wanted == "no")}
     values = {"item": item, "response": said, "target": item.meta["target_question"]}
-    return JudgeTask("multichallenge", values, verdict_word(words, "verdict"))
+    return JudgeTask("multichallenge", values, verdict_word(words, "verdict", _REASONING))
 
 
 MAKERS: dict[str, MakeTask] = {

@@ -21,6 +21,7 @@ from zppo.evaluation.scorers.replies import verdict_word
 from zppo.rewards.grader import Grade
 
 _WORDS = {"correct": 1.0, "wrong": 0.0}
+_MORE = frozenset({"extracted_answer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Mmvu:
         """See `Scorer.task`."""
         mode = "choice" if item.question.options else "open"
         values = {"item": item, "response": after_thinking(response)}
-        return JudgeTask(f"mmvu_{mode}", values, verdict_word(_WORDS, "verdict"))
+        return JudgeTask(f"mmvu_{mode}", values, verdict_word(_WORDS, "verdict", _MORE))
 
     def summarize(self, scored: Sequence[Scored]) -> Summary:
         """See `Scorer.summarize`."""

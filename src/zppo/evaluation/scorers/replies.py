@@ -36,14 +36,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def verdict_word(words: Mapping[str, float], key: str) -> Any:
-    """A reader of `{key: word, ...}` whose word is one of `words`."""
+def verdict_word(words: Mapping[str, float], key: str, more: frozenset[str]) -> Any:
+    """A reader of `{key: word}` whose word is one of `words`, with no other field than `more`."""
 
     def read(reply: str) -> JudgeReply | None:
         found = json_object(reply)
-        word = found.get(key) if found else None
+        if found is None or not {key} <= set(found) <= {key} | more:
+            return None
+        word = found[key]
         score = words.get(word.strip().lower()) if isinstance(word, str) else None
-        if found is None or score is None:
+        if score is None:
             return None
         return JudgeReply(score, _as_text(found.get("extracted_answer")))
 
@@ -81,14 +83,20 @@ _HLE = re.compile(
 )
 
 
+_HLE_FIELDS = ("extracted_final_answer", "reasoning", "correct", "confidence")
+
+
 def hle(reply: str) -> JudgeReply | None:
-    """HLE's reply: the JSON object of its schema, or its four fields as `name: value` lines."""
+    """HLE's reply: the JSON object of its schema (which may also have `strict`), or its four fields
+    as `name: value` lines."""
     found = json_object(reply)
     if found is None:
         found = _fields(reply)
-    word = found.get("correct") if found else None
+    if found is None or not set(_HLE_FIELDS) <= set(found) <= {*_HLE_FIELDS, "strict"}:
+        return None
+    word = found["correct"]
     score = {"yes": 1.0, "no": 0.0}.get(word.strip().lower()) if isinstance(word, str) else None
-    if found is None or score is None:
+    if score is None:
         return None
     return JudgeReply(score, _as_text(found.get("extracted_final_answer")))
 
@@ -96,7 +104,7 @@ def hle(reply: str) -> JudgeReply | None:
 def _fields(reply: str) -> dict[str, Any] | None:
     marks = list(_HLE.finditer(reply))
     names = [mark[1] for mark in marks]
-    if names != ["extracted_final_answer", "reasoning", "correct", "confidence"]:
+    if names != list(_HLE_FIELDS):
         return None  # a field missing, twice or out of order
     ends = [mark.start() for mark in marks[1:]] + [len(reply)]
     return {
