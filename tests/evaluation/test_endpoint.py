@@ -22,6 +22,7 @@ from PIL import Image
 from tests.evaluation import fixtures, judges
 from tests.teacher.server import Server
 from zppo.errors import ConfigError, DataError, RunError, TeacherError
+from zppo.evaluation import results
 from zppo.evaluation.benchmark import shipped
 from zppo.evaluation.files import read_lines
 from zppo.runs.benchmarks import Request, run_benchmarks
@@ -117,6 +118,7 @@ def test_the_settings_of_the_paper_are_sent_and_recorded(whole: Any) -> None:
         assert entry["version"] >= 1 and entry["scorer"]["version"] >= 1
         assert len(entry["data"]["digest"]) == 16
         assert entry["scorer"]["rule"] == "robust"
+        assert entry["judge_max_tokens"] == (512 if entry["judge"] else None)
     assert {"zppo", "torch", "transformers"} <= set(result["versions"])
 
 
@@ -288,6 +290,19 @@ def test_a_limit_beyond_the_data_is_none(data_root: Path, tmp_path: Path) -> Non
             for n in (2, 4, 50)
         ]
     assert limits == [2, None, None]
+
+
+def test_a_sample_that_splits_problems_says_so(data_root: Path, tmp_path: Path) -> None:
+    """Every other row of We-Math holds no whole problem: no score, and the reader is told why."""
+    with Server(fixtures.oracle) as server:
+        asked = request(server, None, data_root, tmp_path, "WeMath", "DynaM", "MMLU")
+        result, _ = run_benchmarks(replace(asked, limit=3))
+    assert result["benchmarks"]["WeMath"]["score"] is None
+    notes = "\n".join(results.notes(result))
+    assert "WeMath: 3 problems lack a verdict" in notes
+    assert "WeMath: no score" in notes and "DynaM: 2 questions lack a verdict" in notes
+    assert result["families"]["vlm"]["benchmarks"] == 1
+    assert not result["families"]["llm"]["complete"]  # three of four questions
 
 
 def test_responses_for_later_leave_earlier_scores_alone(data_root: Path, tmp_path: Path) -> None:

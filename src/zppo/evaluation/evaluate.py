@@ -175,6 +175,7 @@ class _Work:
             judge.name if judge else None,
         )
         entry["scorer"]["rule"] = self.config.rewards.mode
+        entry["judge_max_tokens"] = judge.max_tokens if judge else None
         limit = self.options.limit
         return entry | {"limit": limit if limit and limit < loaded.total else None}
 

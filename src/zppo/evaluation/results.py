@@ -78,7 +78,7 @@ def families(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
             "stderr": sum(e**2 for e in errors) ** 0.5 / len(some) if known else None,
             "benchmarks": len(some),
             "of": sum(b.family == family for b in shipped().values()),
-            "complete": all(e["complete"] for e in some),
+            "complete": all(e["complete"] and not e.get("limit") for e in some),
         }
     return found
 
@@ -193,6 +193,20 @@ def notes(result: Mapping[str, Any]) -> list[str]:
                 f"{key}: every question has the same score, so the standard error of 0 says "
                 f"nothing; the true score may be {min(1, 3 / entry['n']):.1%} off"
             )
+        if problems := entry["parts"].get("incomplete_problems"):
+            lines.append(
+                f"{key}: {problems:.0f} problems lack a verdict on one of their steps and are "
+                "not in the score"
+            )
+        if questions := entry["parts"].get("incomplete_questions"):
+            lines.append(
+                f"{key}: {questions:.0f} questions lack a verdict on one of their variants and are "
+                "not in the worst case"
+            )
+        if entry["score"] is None:
+            lines.append(
+                f"{key}: no score, and none in the average: too little of it has a verdict"
+            )
         if entry.get("limit"):
             lines.append(f"{key}: a sample of {entry['n']} questions")
     return lines
@@ -201,15 +215,3 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 def percent(value: float | None) -> str:
     """A score as shown: one decimal of a percent."""
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
-    lines = ["| benchmark | questions | samples | score | ± se |", "|---|---|---|---|---|"]
-    for key, entry in result["benchmarks"].items():
-        cells = (entry["n"], entry["samples"], percent(entry["score"]), percent(entry["stderr"]))
-        lines.append(f"| {key} | {' | '.join(map(str, cells))} |")
-    for name, entry in result["families"].items():
-        label = f"**{name}** ({entry['benchmarks']} of {entry['of']})"
-        lines.append(f"| {label} | | | {percent(entry['score'])} | {percent(entry['stderr'])} |")
-    return "\n".join(lines) + "\n"
