@@ -16,6 +16,7 @@ from transformers import (
 
 from tests import tiny
 from zppo.config import RolloutConfig
+from zppo.errors import RunError
 from zppo.student.batching import Piece
 from zppo.student.sampler import Sampling, _pick, _SeenTokens, sample_groups, truncate
 
@@ -231,3 +232,23 @@ def test_rare_tokens_and_banned_ones_in_a_large_vocabulary():
     seen, expected = (x.view(-1, 10).sum(-1) for x in (counts, probs * n))
     statistic = float(((seen - expected) ** 2 / expected).sum())
     assert abs(statistic - 299) < 5 * np.sqrt(2 * 299)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_tokens=3), Sampling(0.0, max_tokens=3)])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_broken_model_is_named(sampling, bad):
+    """Logits that are no numbers reach no index: on a GPU that would end the process."""
+    student = tiny.student("llama")
+    with torch.no_grad():
+        student.head.weight[7] = bad
+    with pytest.raises(RunError, match="not finite"):
+        sample_groups(
+            student.decoder,
+            student.head,
+            student.encoder.collate([student.encoder.encode(tiny.prompt("1 + 1?"))], "cpu"),
+            2,
+            sampling,
+            student.loaded.stop_ids,
+            student.encoder.placeholder_ids,
+            torch.Generator().manual_seed(0),
+        )

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from zppo.config import EvaluationConfig, RolloutConfig
+from zppo.errors import RunError
 from zppo.student.decoding import branch
 from zppo.student.inputs import PromptBatch
 from zppo.student.losses import sampling_logits
@@ -88,6 +89,7 @@ def sample_groups(
     natural logs under the distribution at `temperature` with banned ids removed, before top-k,
     top-p, min-p and penalties; at temperature 0 they are those of temperature 1. `abandoned` is
     asked before each token; once it says so, sampling ends and the responses are worthless.
+    Raises `RunError` when the model's logits are not finite.
     """
     device = prompts.ids.device
     B = len(prompts.ids)
@@ -133,6 +135,11 @@ def sample_groups(
             **rows.inputs(),
         ).last_hidden_state[:, -1]
 
+    if not bool(logprobs_NT.isfinite().all()):  # asked once: a GPU would wait at every token
+        raise RunError(
+            "The student's logits are not finite, so no token can be sampled: its weights are "
+            "damaged, or do not fit student.dtype."
+        )
     return _split(tokens_NT, logprobs_NT, lengths, finished, n)
 
 
@@ -182,13 +189,14 @@ def _pick(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     point = torch.minimum(point * total, total.nextafter(torch.zeros_like(total)))
     # right=True: the first entry whose sum lies above the point, so never one of weight zero.
     block = torch.searchsorted(blocks, point, right=True)
+    block = block.clamp(max=blocks.shape[-1] - 1)  # only where logits are no numbers
     before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
     inside = weights.gather(1, block[..., None].expand(N, 1, BLOCK))[:, 0].double().cumsum(-1)
     # Rounding can leave a block's own sum at or below the point: then its last entry with weight.
     last = inside[:, -1:]
     rest = torch.minimum(point - before, last.nextafter(torch.zeros_like(last)))
     token = block * BLOCK + torch.searchsorted(inside, rest, right=True)
-    return token.squeeze(-1), (total.log() + top).squeeze(-1).float()
+    return token.squeeze(-1).clamp(max=V - 1), (total.log() + top).squeeze(-1).float()
 
 
 def truncate(logits: Tensor, sampling: Sampling) -> Tensor:
