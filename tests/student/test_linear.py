@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from zppo.student import linear
 from zppo.student.linear import use_onednn
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(7,), (2, 5), (3, 1, 1)])
+@pytest.mark.parametrize("shape", [(7,), (2, 5), (3, 1, 1), (2, 0)])
 def test_same_values_and_gradients(bias, shape):
     torch.manual_seed(0)
     layer = nn.Linear(30, 50, bias)
@@ -42,3 +43,9 @@ def test_other_types_stay_with_torch():
     use_onednn(layer)
     x = torch.randn(2, 4, dtype=torch.bfloat16)
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+def test_a_torch_without_the_operation_keeps_its_own(monkeypatch):
+    monkeypatch.setattr(linear, "_PRODUCT", "no_such_operation")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert not linear.onednn_is_faster.__wrapped__()

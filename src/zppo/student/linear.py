@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Not part of torch's public interface: where a version lacks it, torch's own choice stays.
+_PRODUCT = "_linear_pointwise"
+
 
 @functools.cache
 def onednn_is_faster() -> bool:
     """Whether this machine is one on which oneDNN's fp32 products are the faster ones."""
-    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in (
-        "AVX512",
-        "AVX512_VNNI",
-    ):
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX512", "AVX512_VNNI"):
+        return False
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, _PRODUCT):
         return False
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -39,7 +41,8 @@ def use_onednn(model: nn.Module) -> None:
 
 
 def _forward(module: nn.Linear, x: Tensor) -> Tensor:
-    if x.dtype != torch.float32 or module.weight.dtype != torch.float32 or x.device.type != "cpu":
+    fp32 = x.dtype == module.weight.dtype == torch.float32
+    if not fp32 or x.device.type != "cpu" or x.numel() == 0:
         return F.linear(x, module.weight, module.bias)
     flat = x.reshape(-1, x.shape[-1])
     return _Linear.apply(flat, module.weight, module.bias).view(*x.shape[:-1], -1)  # pyright: ignore[reportAttributeAccessIssue]
