@@ -7,11 +7,12 @@ import torch
 from transformers.models.qwen3_5 import modeling_qwen3_5
 
 from tests import tiny
+from zppo.student import delta
 from zppo.student.cpu import tune_for_cpu
 from zppo.student.delta import _reference, one_token
 
 
-def problem(tokens=1, key_heads=2, dtype=torch.float32):
+def problem(tokens=1, key_heads=4, dtype=torch.float32):
     torch.manual_seed(0)
     q, k = (torch.randn(3, tokens, key_heads, 8, dtype=dtype) for _ in range(2))
     v = torch.randn(3, tokens, 4, 6, dtype=dtype)
@@ -26,8 +27,10 @@ def problem(tokens=1, key_heads=2, dtype=torch.float32):
 def test_same_output_and_state_over_several_steps(key_heads, dtype):
     qkv, options, state = problem(key_heads=key_heads, dtype=dtype)
     expected_state = state.clone()
+    # Up to transformers 5.19 the layer, not the rule, repeated the key heads.
+    repeated = [x.repeat_interleave(4 // x.shape[2], dim=2) for x in qkv]
     for _ in range(3):
-        expected, expected_state = _reference(*qkv, **options, initial_state=expected_state)
+        expected, expected_state = _reference(*repeated, **options, initial_state=expected_state)
         actual, new = one_token(*qkv, **options, initial_state=state)
         assert new is state and actual.dtype == dtype and actual.shape == expected.shape
         torch.testing.assert_close(actual, expected)
@@ -54,3 +57,11 @@ def test_a_tuned_model_generates_the_same(monkeypatch):
     tune_for_cpu(model)
     assert modeling_qwen3_5.torch_recurrent_gated_delta_rule is one_token
     assert torch.equal(model.generate(ids, max_new_tokens=20, do_sample=False), expected)
+
+
+def test_a_renamed_rule_is_left_alone(monkeypatch, caplog):
+    monkeypatch.setattr(modeling_qwen3_5, "torch_recurrent_gated_delta_rule", _reference)
+    monkeypatch.setattr(delta, "_reference", None)
+    delta.use_in_place_step()
+    assert modeling_qwen3_5.torch_recurrent_gated_delta_rule is _reference
+    assert "slower" in caplog.text

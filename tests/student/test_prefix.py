@@ -58,6 +58,14 @@ def test_shared_prompt_equals_plain_rows(kind, lengths, repeat_keys):
         assert max(relative(shared_grads[n], plain_grads[n]) for n in vision) < 1e-2
 
 
+def test_a_torch_without_the_kernel_repeats_keys(monkeypatch):
+    expected, _ = logprobs_and_gradients("llama", True, LENGTHS, repeat_keys=True)
+    monkeypatch.setattr("zppo.student.attention._KERNELS", ("no_such_kernel",))
+    monkeypatch.setattr("zppo.student.attention._flash", None)
+    values, _ = logprobs_and_gradients("llama", True, LENGTHS)
+    torch.testing.assert_close(values, expected, atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["llama", "hybrid"])
 @pytest.mark.parametrize("lengths", [[[1, 1], [1], [1]], [[2, 1], [2], [1]]])
 def test_very_short_responses(kind, lengths):

@@ -35,6 +35,9 @@ MODEL_TYPES = frozenset(
     | {"qwen3_5_text", "qwen3_vl_text", "smollm3"}
 )
 
+_FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+_KERNELS = (_FLASH, _FLASH + "_backward")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
@@ -105,6 +108,12 @@ def share_attention(config: Any) -> None:
 def shares_attention(config: Any) -> bool:
     """Whether `share_attention` was called for this config."""
     return config.get_text_config()._attn_implementation == NAME
+
+
+def can_cascade(device: torch.device) -> bool:
+    """Whether whole responses can attend to `Branches` with gradients. The kernel for it is not
+    part of torch's public interface; a version without it repeats prompts, as a GPU does."""
+    return device.type == "cpu" and all(hasattr(torch.ops.aten, name) for name in _KERNELS)
 
 
 def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:

@@ -25,7 +25,7 @@ from transformers.cache_utils import (
 )
 
 from zppo.errors import ModelError
-from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
+from zppo.student.attention import Branches, Layout, can_cascade, padding_bias, shares_attention
 from zppo.student.inputs import PromptBatch
 
 
@@ -221,7 +221,7 @@ def _shared(
     inputs = F.pad(inputs, (0, padding))
     steps = torch.arange(inputs.shape[1], device=inputs.device)
     # The CPU's flash kernel gives what merging two softmaxes takes; elsewhere prompts are repeated.
-    if shares_attention(model.config) and inputs.device.type == "cpu":
+    if shares_attention(model.config) and can_cascade(inputs.device):
         bias = padding_bias(prompts.mask, head.dtype)
         shared = (bias, Layout.of(rows, len(prompts.ids)))
         mask = None  # right padding comes after all that a token may see
