@@ -74,6 +74,17 @@ def test_inspect_looks_for_benchmarks(tmp_path: Path) -> None:
     assert "q1 ~" in output and "q9: 100% of its words" in output
 
 
+def test_a_benchmark_may_have_another_shape_than_the_data(tmp_path: Path) -> None:
+    asked = "How many apples are left when Ann gives two of her nine apples to Bob?"
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "7"}]
+    file = write_jsonl(tmp_path / "talk.jsonl", [{"conversations": turns}])
+    bench = write_jsonl(tmp_path / "bench.jsonl", [row(1, question=asked)])
+    options = ("data.shape=sharegpt", "--against")
+    output = zppo("inspect", file, *options, f"columns={bench}")
+    assert "1 of 1 questions seem to be in" in output
+    assert zppo("inspect", file, *options, bench, code=2)  # read as conversations: there are none
+
+
 def test_validate_says_no_and_lists_every_row(tmp_path: Path, model: Path) -> None:
     file, problems = hostile(tmp_path), tmp_path / "bad.jsonl"
     output = zppo("validate", file, "--problems", problems, code=1)

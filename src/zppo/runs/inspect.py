@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from zppo.algorithm.prompts import Templates
-from zppo.config import Config, DataConfig
+from zppo.config import ColumnsConfig, Config, DataConfig
 from zppo.data import Dataset, Skip, load_questions
 from zppo.data.overlap import Reference
+from zppo.data.shapes import SHAPES
 from zppo.data.survey import Survey, survey
 from zppo.errors import RunError
 from zppo.rewards import grade
@@ -40,7 +41,8 @@ def inspect_data(
     answers, lengths, sizes of images, repetitions.
 
     `tokens` also counts prompt tokens with the student of `config`. `against` names benchmarks (any
-    spec) whose questions and pictures to look for. `page` takes `rows` random questions as the
+    spec, laid out like the data; `SHAPE=SPEC` for another shape) whose questions and pictures to
+    look for. `page` takes `rows` random questions as the
     student will see them. Raises `DataError`.
     """
     console = console or _console()
@@ -117,8 +119,13 @@ def _known(specs: Sequence[str], config: DataConfig) -> Reference | None:
         return None
     known = Reference()
     bare = config.model_copy(update={"limit": None, "min_image_side": 1})
-    for spec in specs:
-        known.add(_lenient(spec, bare).questions, spec)
+    for name in specs:
+        shape, _, spec = name.partition("=")
+        if spec and shape in SHAPES:  # a benchmark need not be laid out like the data
+            own = bare.model_copy(update={"shape": shape, "columns": ColumnsConfig()})
+            known.add(_lenient(spec, own).questions, spec)
+        else:
+            known.add(_lenient(name, bare).questions, name)
     return known
 
 
