@@ -11,39 +11,26 @@ import argparse
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from environments import CACHE, make_trl, one_line_smollm2
 from machine import hardware, load, run_worker
 from paired import Side, report, require_equal, run_pairs
-from plan import Job, PromptRow, write_job
-from prompts import lab_prompts, text_prompts
-from transformers import AutoTokenizer
+from plan import Case, Job, write_job
+from prompts import prompts_of
 
 from zppo.lab import model_path
 
 PEERS = Path(__file__).parent / "peers"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Sizes of a comparison. `prompt_tokens` 0: the lab's image puzzles as they are."""
-
-    title: str
-    prompt_tokens: int
-    prompts_per_step: int
-    micro_tokens: int
-    lr: float
-    warmup: int
-    steps: int
-
-    def quick(self) -> Case:
-        """Half the prompts, one step and no warm-up, where steps are long."""
-        if not self.prompt_tokens:
-            return replace(self, steps=4)
-        return replace(self, prompts_per_step=3, warmup=0, steps=1)
+def quick(case: Case) -> Case:
+    """Half the prompts, one step and no warm-up, where steps are long."""
+    if not case.prompt_tokens:
+        return replace(case, steps=4)
+    return replace(case, prompts_per_step=3, warmup=0, steps=1)
 
 
 CASES = {
@@ -55,35 +42,22 @@ CASES = {
 
 def make_job(case: Case, python: Path, folder: Path, args: argparse.Namespace) -> Job:
     """Model and prompts of `case` on disk."""
-    number = case.prompts_per_step * (case.warmup + case.steps)
+    model = model_path("student")
     if case.prompt_tokens:
         model = one_line_smollm2(python, args.cache / "smollm2-135m-one-line")
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        prompts, longest = text_prompts(number, case.prompt_tokens, tokenizer, 0, args.rows)
-    else:
-        model, longest = model_path("student"), 64
-        prompts: list[PromptRow] = lab_prompts(number, folder)
-    return Job(
-        model=str(model),
+    return case.job(
+        model,
+        *prompts_of(case, model, folder, args.rows),
         dtype=args.dtype,
         threads=args.threads,
-        prompts=tuple(prompts),
-        prompts_per_step=case.prompts_per_step,
-        group_size=8,
-        max_new_tokens=128,
-        warmup=case.warmup,
-        steps=case.steps,
         updates=args.updates,
         micro_tokens=args.micro_tokens or case.micro_tokens,
-        prompt_tokens=longest,
         trivial_every=3 if args.trivial == "third" else 0,
-        lr=case.lr,
-        seed=0,
     )
 
 
 def compare(name: str, python: Path, args: argparse.Namespace) -> str:
-    case = CASES[name].quick() if args.quick else CASES[name]
+    case = quick(CASES[name]) if args.quick else CASES[name]
     print(f"{case.title}; {load()}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

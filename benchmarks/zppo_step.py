@@ -12,35 +12,22 @@ import argparse
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from environments import CACHE, make_trl, one_line_smollm2
 from machine import hardware, load, run_worker
 from paired import Side, report, run_pairs
-from plan import Job, write_job
-from prompts import lab_prompts, text_prompts
-from transformers import AutoTokenizer
+from plan import Case, Job, write_job
+from prompts import prompts_of
 
 from zppo.lab import model_path
 
 WORKER = Path(__file__).parent / "peers/zppo_worker.py"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Sizes of a comparison. `prompt_tokens` 0: the lab's image puzzles as they are."""
-
-    title: str
-    prompt_tokens: int
-    prompts_per_step: int
-    micro_tokens: int
-    lr: float
-    warmup: int  # long enough for the buffer to serve a full replay
-    steps: int
-
-
+#: With a warm-up long enough for the buffer to serve a full replay.
 CASES = {
     "lab": Case("lab", 0, 32, 32_768, 1e-4, 2, 6),
     "smollm2": Case("SmolLM2-135M, questions of 130 tokens", 130, 8, 4_096, 1e-6, 1, 2),
@@ -48,32 +35,19 @@ CASES = {
 
 
 def make_job(case: Case, folder: Path, args: argparse.Namespace) -> Job:
-    number = case.prompts_per_step * (case.warmup + case.steps)
+    model = model_path("student")
     if case.prompt_tokens:
         # TRL's environment only makes the checkpoint here.
         place = args.cache / "smollm2-135m-one-line"
         ready = (place / "config.json").is_file()
         model = place if ready else one_line_smollm2(make_trl(args.cache / "trl"), place)
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        prompts, longest = text_prompts(number, case.prompt_tokens, tokenizer, 0, args.rows)
-    else:
-        model, longest, prompts = model_path("student"), 64, lab_prompts(number, folder)
-    return Job(
-        model=str(model),
+    return case.job(
+        model,
+        *prompts_of(case, model, folder, args.rows),
         dtype="fp32",
         threads=args.threads,
-        prompts=tuple(prompts),
-        prompts_per_step=case.prompts_per_step,
-        group_size=8,
-        max_new_tokens=128,
-        warmup=case.warmup,
-        steps=case.steps,
         updates=4,
-        micro_tokens=case.micro_tokens,
-        prompt_tokens=longest,
         trivial_every=3,
-        lr=case.lr,
-        seed=0,
         candidate_tokens=args.candidate_tokens,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,45 @@ class PromptRow:
     question: str
     turn: str
     image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Sizes of a comparison. `prompt_tokens` 0: the lab's image puzzles as they are."""
+
+    title: str
+    prompt_tokens: int
+    prompts_per_step: int
+    micro_tokens: int
+    lr: float
+    warmup: int
+    steps: int
+
+    @property
+    def prompts(self) -> int:
+        """Of all steps, those that do not count too."""
+        return self.prompts_per_step * (self.warmup + self.steps)
+
+    def job(
+        self, model: Path, prompts: Sequence[PromptRow], prompt_tokens: int, **given: Any
+    ) -> Job:
+        """The job of this size on a model and its prompts; `given` is what else a `Job` needs."""
+        sizes: dict[str, Any] = {
+            "prompts_per_step": self.prompts_per_step,
+            "group_size": 8,
+            "max_new_tokens": 128,
+            "warmup": self.warmup,
+            "steps": self.steps,
+            "micro_tokens": self.micro_tokens,
+            "lr": self.lr,
+            "seed": 0,
+        }
+        return Job(
+            model=str(model),
+            prompts=tuple(prompts),
+            prompt_tokens=prompt_tokens,
+            **sizes | given,
+        )
 
 
 @dataclass(frozen=True, slots=True)

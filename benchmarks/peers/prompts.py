@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from plan import PromptRow
+from plan import Case, PromptRow
+from transformers import AutoTokenizer
 
 from zppo.algorithm.prompts import Templates
 from zppo.lab import puzzles
@@ -96,3 +97,13 @@ def lab_prompts(number: int, folder: Path) -> list[PromptRow]:
         picture.write_bytes(data)
         made.append(PromptRow(question.text, templates.plain(question), str(picture)))
     return made
+
+
+def prompts_of(
+    case: Case, model: Path, folder: Path, rows: Path | None
+) -> tuple[list[PromptRow], int]:
+    """The prompts of a case, and the length of the longest; pictures are written to `folder`."""
+    if case.prompt_tokens:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        return text_prompts(case.prompts, case.prompt_tokens, tokenizer, 0, rows)
+    return lab_prompts(case.prompts, folder), 64

@@ -383,12 +383,11 @@ def recipe_names() -> list[str]:
 def _find_recipe(path: str | Path | None) -> Path:
     if path is None:
         return RECIPES / "lab.yaml"
-    file = Path(path)
-    if file.exists() and not (file.is_dir() and (RECIPES / f"{path}.yaml").exists()):
-        return file
-    shipped = RECIPES / f"{path}.yaml"
-    if shipped.exists():
+    file, shipped = Path(path), RECIPES / f"{path}.yaml"
+    if shipped.exists() and (file.is_dir() or not file.exists()):
         return shipped
+    if file.exists():
+        return file
     near = difflib.get_close_matches(str(path), recipe_names(), n=1)
     hint = f" Did you mean the recipe `{near[0]}`?" if near else ""
     raise ConfigError(

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from zppo.data.content import content_name, content_suffix
 from zppo.data.files import write_atomic
 from zppo.types import Media, Question
-
-#: First bytes of the formats that are read, and their suffixes.
-_MAGIC = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"BM": ".bmp",
-    b"II*\x00": ".tif",
-    b"MM\x00*": ".tif",
-    b"\x1aE\xdf\xa3": ".mkv",
-}
 
 
 class RowWriter:
@@ -56,8 +44,7 @@ class RowWriter:
             path = Path(part)
             inside = path.is_relative_to(self.folder.parent)
             return os.path.relpath(path, self.folder) if inside else str(path)
-        suffix = next((s for magic, s in _MAGIC.items() if part.startswith(magic)), ".mp4")
-        name = f"media/{hashlib.sha256(part).hexdigest()[:32]}{suffix}"
+        name = f"media/{content_name(part)}{content_suffix(part) or '.mp4'}"
         if not (self.folder / name).exists():
             write_atomic(self.folder / name, part)
         return name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from zppo.data.content import content_name, content_suffix
 from zppo.errors import RunError
 from zppo.runs.files import naming, write_atomic
 from zppo.types import Media
@@ -32,7 +32,7 @@ class MediaStore:
         return Media(kind=row["kind"], parts=parts, fps=row["fps"])
 
     def _store(self, content: bytes) -> dict[str, str]:
-        name = f"media/{_digest(content)}{_suffix(content)}"
+        name = f"media/{content_name(content)}{content_suffix(content)}"
         path = self.root / name
         # The size tells a file that a power cut emptied; a rename makes any other one whole.
         if not path.exists() or path.stat().st_size != len(content):
@@ -43,26 +43,6 @@ class MediaStore:
         path = self.root / name
         with naming(path, "read"):
             content = path.read_bytes()
-        if path.stem != _digest(content):
+        if path.stem != content_name(content):
             raise RunError(f"`{path}` was changed since the run wrote it; restore it to resume.")
         return content
-
-
-#: First bytes of the formats we meet, so that a stored file opens with a double click.
-_MAGIC = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"BM": ".bmp",
-}
-
-
-def _suffix(content: bytes) -> str:
-    if content[4:8] == b"ftyp":
-        return ".mp4"
-    return next((suffix for magic, suffix in _MAGIC.items() if content.startswith(magic)), "")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]

@@ -16,10 +16,16 @@ def tune_for_cpu(model: Any) -> None:
     """Set up a model that stays on the CPU."""
     if onednn_is_faster():
         use_onednn(model)
-    for module in model.modules():
-        # The layer hands keyword arguments on to the delta rule.
-        if type(module).__name__ == "Qwen3_5GatedDeltaNet":
-            module.forward = partial(module.forward, chunk_size=DELTA_CHUNK)
-            from zppo.student.delta import use_in_place_step  # loads Qwen3.5's code
+    if shorten_delta_chunks(model):
+        from zppo.student.delta import use_in_place_step  # loads Qwen3.5's code
 
-            use_in_place_step()
+        use_in_place_step()
+
+
+def shorten_delta_chunks(model: Any) -> bool:
+    """Run a model's gated delta rule in chunks of `DELTA_CHUNK`; whether it has one."""
+    layers = [m for m in model.modules() if type(m).__name__ == "Qwen3_5GatedDeltaNet"]
+    for layer in layers:
+        # The layer hands keyword arguments on to the delta rule.
+        layer.forward = partial(layer.forward, chunk_size=DELTA_CHUNK)
+    return bool(layers)

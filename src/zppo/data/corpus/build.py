@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zppo.data.builder import QuestionBuilder, content_id
+from zppo.data.content import content_name
 from zppo.data.corpus.plan import Plan, Work
 from zppo.data.corpus.recipe import CorpusRecipe, SourceRecipe, plain_name
 from zppo.data.corpus.selection import DUPLICATE, OVER_CAP, Kept, Selection, key_for
@@ -161,11 +162,10 @@ class CorpusBuild:
         """Write an image once, under its content; its name."""
         with open_image(content, "image") as image:
             suffix = "." + (image.format or "img").lower().replace("jpeg", "jpg")
-        name = hashlib.sha256(content).hexdigest()[:32]
+        name = content_name(content)
         relative = f"{name[:2]}/{name}{suffix}"
         path = self.out / IMAGES / relative
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, content)
         return relative
 
