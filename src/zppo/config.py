@@ -31,6 +31,7 @@ from zppo.config_teacher import (
     single_teachers,
 )
 from zppo.config_teacher import Section as _Section
+from zppo.config_verl import VerlConfig
 from zppo.errors import ConfigError
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "SingleTeacherConfig",
     "StudentConfig",
     "TeacherConfig",
+    "VerlConfig",
     "can_complete",
     "dump_config",
     "load_config",
@@ -94,7 +96,9 @@ class StudentConfig(_Section):
     """The policy and the engine that runs it."""
 
     model: str = Field(default="lab", description="`lab`, a local folder, a GGUF file, or a hub id")
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "verl"] = Field(
+        default="local", description="local: this process; verl: a cluster, see the `verl` section"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
@@ -302,6 +306,7 @@ class Config(_Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
+    verl: VerlConfig = VerlConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
