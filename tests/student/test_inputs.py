@@ -321,7 +321,7 @@ def test_length_counts_visual_tokens_without_making_pixels(size, monkeypatch):
     question = Question("q", "What is it?", "1", media=(image, tiny.IMAGE))
     shown = Prompt(question, GroupKind.PREFIX, "What is it?", prefix_ids=(50, 51, 52))
     expected = len(student.encoder.encode(shown))
-    monkeypatch.setattr(student.encoder, "_pixels", None)
+    monkeypatch.setattr("zppo.student.inputs.load_pixels", None)
     assert student.encoder.length(shown) == expected == student.prompt_tokens(shown)
 
 
@@ -350,7 +350,7 @@ def test_length_of_a_video_file_without_decoding_it(tmp_path, frames, limit, mon
     student = tiny.student("vlm", f"data.video_max_pixels={limit}", "data.min_pixels=256")
     shown = tiny.prompt("And?", Media("video", (path,)), tiny.VIDEO, tiny.IMAGE)
     expected = len(student.encoder.encode(shown))
-    monkeypatch.setattr("zppo.student.inputs.load_frames", None)
+    monkeypatch.setattr("zppo.student.pixels.load_frames", None)
     assert student.encoder.length(shown) == expected
 
 

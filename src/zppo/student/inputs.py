@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from zppo.config import DataConfig
-from zppo.data.media import load_frames, load_image
 from zppo.errors import DataError, ModelError
-from zppo.student.video import patch_video
+from zppo.student.pixels import load_pixels
 from zppo.student.visual import (
     END,
     IMAGE_PAD,
@@ -27,11 +26,11 @@ from zppo.student.visual import (
     VIDEO_PAD,
     Visual,
     VisualLimits,
+    grid,
     measure,
-    merged_times,
     within,
 )
-from zppo.types import GroupKind, Media, Prompt, Question
+from zppo.types import GroupKind, Prompt, Question
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
 
@@ -181,16 +180,40 @@ class PromptEncoder:
             return EncodedPrompt(np.asarray(ids), np.zeros(len(ids), dtype=np.int64))
         self.refuse_media(prompt.question)
         with _naming(prompt.question):
-            caps = self._caps(prompt)
-            made = [self._pixels(m, cap) for m, cap in zip(media, caps, strict=True)]
-        text = self._filled(prompt, [visual for _, _, visual in made])
-        ids = np.asarray(self._ids(text) + list(prompt.prefix_ids))
+            made = [
+                load_pixels(m, self.image_processor, self.limits, cap)
+                for m, cap in zip(media, self.caps(prompt), strict=True)
+            ]
+        pixels = [(patches, grid) for patches, grid, _ in made]
+        return self._with_media(prompt, [visual for _, _, visual in made], pixels)
+
+    def outline(self, prompt: Prompt) -> EncodedPrompt:
+        """`encode` with no patches: ids, types and grids from the headers of the media alone, for
+        an engine that decodes pixels elsewhere. Raises what `length` raises."""
+        media = prompt.question.media
+        if not media:
+            return self.encode(prompt)
+        visuals = self._measured(prompt)
+        none = np.empty((0, 0), dtype=np.float32)
+        with _naming(prompt.question):
+            grids = [
+                grid(m, visual, self.image_processor, self.limits, cap)
+                for m, visual, cap in zip(media, visuals, self.caps(prompt), strict=True)
+            ]
+        return self._with_media(prompt, visuals, [(none, shape) for shape in grids])
+
+    def _with_media(
+        self,
+        prompt: Prompt,
+        visuals: Sequence[Visual],
+        pixels: Sequence[tuple[np.ndarray, np.ndarray]],
+    ) -> EncodedPrompt:
+        ids = np.asarray(self._ids(self._filled(prompt, visuals)) + list(prompt.prefix_ids))
         types = np.where(
             ids == self.image_token, IMAGE, np.where(ids == self.video_token, VIDEO, TEXT)
         )
-        pixels = [(patches, grid) for patches, grid, _ in made]
         images, videos = (
-            tuple(p for p, m in zip(pixels, media, strict=True) if m.kind == kind)
+            tuple(p for p, m in zip(pixels, prompt.question.media, strict=True) if m.kind == kind)
             for kind in ("image", "video")
         )
         return EncodedPrompt(ids, types, images, videos)
@@ -227,10 +250,10 @@ class PromptEncoder:
         with _naming(prompt.question):
             return [
                 measure(m, self.image_processor, self.limits, cap)
-                for m, cap in zip(prompt.question.media, self._caps(prompt), strict=True)
+                for m, cap in zip(prompt.question.media, self.caps(prompt), strict=True)
             ]
 
-    def _caps(self, prompt: Prompt) -> list[int | None]:
+    def caps(self, prompt: Prompt) -> list[int | None]:
         """Pixels that each of the prompt's media must keep within; None: the usual ones."""
         media, budget = prompt.question.media, self.limits.visual_tokens
         if budget is None or prompt.kind not in _REFORMULATED:
@@ -327,25 +350,6 @@ class PromptEncoder:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _pixels(self, media: Media, cap: int | None) -> tuple[np.ndarray, np.ndarray, Visual]:
-        """Patches, grid and size in the prompt of an image or video within `cap` pixels."""
-        processor: Any = self.image_processor
-        merge = processor.merge_size**2
-        if media.kind == "image":
-            options = {} if cap is None else {"size": _size(processor, cap)}
-            out = processor(images=[load_image(media.parts[0])], return_tensors="np", **options)
-            patches = out["pixel_values"].astype(np.float32)
-            return (
-                patches,
-                out["image_grid_thw"][0].astype(np.int64),
-                Visual(1, len(patches) // merge),
-            )
-        limits = self.limits
-        frames, times = load_frames(media, limits.max_frames, limits.video_fps)
-        patches, grid = patch_video(frames, processor, cap or limits.video_max_pixels)
-        shown = merged_times(times, processor.temporal_patch_size)
-        return patches, grid, Visual(len(shown), len(patches) // merge // len(shown), shown)
-
 
 def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
     """`processor`, changed to keep images within the pixel bounds of `config`."""
@@ -356,11 +360,6 @@ def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
 
 
 _REFORMULATED = (GroupKind.BCQ, GroupKind.NCQ, GroupKind.HINT)
-
-
-def _size(processor: Any, longest: int) -> dict[str, int]:
-    shortest = min(processor.size["shortest_edge"], longest)
-    return {"shortest_edge": shortest, "longest_edge": longest}
 
 
 @contextmanager

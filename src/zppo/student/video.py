@@ -52,10 +52,11 @@ def video_size(
 
 
 def fit(
-    height: int, width: int, count: int, factor: int, floor: int, limit: int
+    height: int, width: int, count: int, factor: int, floor: int, limit: int, least: int = 1
 ) -> tuple[int, int]:
-    """Nearest size divisible by `factor` whose volume count*h*w lies in [floor, limit]."""
-    h, w = (max(factor, round(x / factor) * factor) for x in (height, width))
+    """Nearest size divisible by `factor` whose volume count*h*w lies in [floor, limit]. A side
+    is rounded to `least` factors at least; images of Qwen-VL have 0, which enlarges thin ones."""
+    h, w = (max(least, round(x / factor)) * factor for x in (height, width))
     if count * h * w > limit:
         scale = math.sqrt(count * height * width / limit)
         h, w = (max(factor, math.floor(x / scale / factor) * factor) for x in (height, width))

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from zppo.data.media import frame_plan, image_size
-from zppo.student.video import video_size
+from zppo.errors import ModelError
+from zppo.student.video import fit, video_size
 from zppo.types import Media
 
 START, END = "<|vision_start|>", "<|vision_end|>"
@@ -73,6 +76,36 @@ def measure(
     )
     patches = (height // processor.patch_size) * (width // processor.patch_size)
     return Visual(len(shown), patches // merge, shown)
+
+
+def grid(
+    media: Media,
+    visual: Visual,
+    processor: Any,
+    limits: VisualLimits,
+    max_pixels: int | None = None,
+) -> np.ndarray:
+    """Grid (3,) int64 of the patches of what `measure` measured with the same arguments: frames,
+    rows and columns. Raises `ModelError` for a processor that resizes by a rule of its own."""
+    if media.kind == "image":
+        width, height = image_size(media.parts[0])
+        longest = max_pixels or processor.size["longest_edge"]
+        shortest = min(processor.size["shortest_edge"], longest)
+        cell = processor.patch_size * processor.merge_size
+        height, width = fit(height, width, 1, cell, shortest, longest, least=0)
+    else:
+        times, (width, height) = frame_plan(media, limits.max_frames, limits.video_fps)
+        height, width = video_size(
+            len(times), height, width, processor, max_pixels or limits.video_max_pixels
+        )
+    rows, columns = height // processor.patch_size, width // processor.patch_size
+    if rows * columns != visual.tokens * processor.merge_size**2:
+        raise ModelError(
+            f"{type(processor).__name__} makes {visual.tokens} tokens of a {media.kind} where the "
+            f"rule of Qwen-VL makes {rows * columns // processor.merge_size**2}; its media cannot "
+            "be decoded away from the driver."
+        )
+    return np.array([visual.frames, rows, columns], dtype=np.int64)
 
 
 def within(
