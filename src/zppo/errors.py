@@ -25,3 +25,7 @@ class TeacherError(ZppoError):
 
 class RunError(ZppoError):
     """A run directory, checkpoint or training step is in a state that cannot go on."""
+
+
+class EngineError(ZppoError):
+    """The cluster engine cannot be started, or has lost a worker or a server."""

@@ -85,12 +85,14 @@ class Response:
                 then the engine scores them with its weights before the first update.
     text        the decoded response, forced prefix included, special tokens removed.
     finished    True when the model ended its turn itself, False when the token limit cut it.
+    failure     why an engine could not sample it; then it has no tokens.
     """
 
     token_ids: np.ndarray
     logprobs: np.ndarray | None
     text: str
     finished: bool
+    failure: str | None = None
 
 
 class RolloutStatus(StrEnum):
@@ -103,6 +105,7 @@ class RolloutStatus(StrEnum):
     GRADER_ERROR = "grader_error"
     JUDGE_MALFORMED = "judge_malformed"
     JUDGE_ERROR = "judge_error"
+    ROLLOUT_ERROR = "rollout_error"  # never sampled: a rollout server failed to answer
 
 
 @dataclass(frozen=True, slots=True)

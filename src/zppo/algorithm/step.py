@@ -39,6 +39,7 @@ from zppo.types import (
     Reformulation,
     Response,
     Rollout,
+    RolloutStatus,
     StepResult,
     TeacherRollout,
 )
@@ -263,7 +264,8 @@ async def _grade(
         rollouts: list[Rollout] = []
         for response in responses:
             grade = next(grades)
-            rollouts.append(Rollout(response, float(grade.correct), grade.status, grade.extracted))
+            status = RolloutStatus.ROLLOUT_ERROR if response.failure else grade.status
+            rollouts.append(Rollout(response, float(grade.correct), status, grade.extracted))
         groups[index] = Group(prompt, tuple(rollouts))
     return groups
 

@@ -134,6 +134,8 @@ def _validation(config: Config) -> tuple[Sequence[Question], Reports]:
 
 def build_student(config: Config) -> Student:
     """The policy. Raises `ModelError`, also where its weights cannot fit into memory."""
+    if config.student.engine == "verl":
+        return _build_cluster(config)
     import torch
 
     from zppo.student.local import LocalStudent
@@ -144,6 +146,19 @@ def build_student(config: Config) -> Student:
         return LocalStudent.from_config(config)
     except FileNotFoundError as error:  # the lab's weights were not built
         raise ModelError(f"Cannot load model `{config.student.model}`: {error}") from None
+
+
+def _build_cluster(config: Config) -> Student:
+    try:
+        import verl  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError(
+            f"student.engine=verl needs verl in this environment ({error}); docs/cluster.md says "
+            "how it is made."
+        ) from None
+    from zppo.student.verl.student import VerlStudent
+
+    return VerlStudent.from_config(config)
 
 
 def build_teacher(config: Config) -> Teacher | None:

@@ -6,6 +6,7 @@ that the next resume sweeps away.
 
     checkpoints/step-000010/
         model, tokenizer, optimizer.pt   what `student.save` writes; `from_pretrained` reads it
+        verl/                            sharded state, in place of optimizer.pt: the cluster engine
         buffer.jsonl                     the replay buffer: its settings, then one line a question
         state.json                       step, config hash, versions, data hash, the NCQ gate's
                                          average, sizes of all files
@@ -37,7 +38,7 @@ from zppo.types import Question
 
 STATE, BUFFER = "state.json", "buffer.jsonl"
 #: Files of a checkpoint that only a resume needs; the rest is a plain Hugging Face model.
-TRAINING_FILES = (STATE, BUFFER, "optimizer.pt")
+TRAINING_FILES = (STATE, BUFFER, "optimizer.pt", "verl")
 
 
 def save_checkpoint(

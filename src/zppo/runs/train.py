@@ -60,6 +60,7 @@ _FIXED = (
     "method",
     "seed",
     "student.model",
+    "student.engine",
     "student.lora",
     "data.",
     "algorithm.templates",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    GenerationConfig,
 )
 
 from zppo.errors import ModelError
@@ -81,8 +83,10 @@ def load_model(
     dtype: DtypeName = "auto",
     chat_template: str | None = None,
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> LoadedModel:
-    """Load model, tokenizer and (for a vision model) image processor.
+    """Load model, tokenizer and (for a vision model) image processor. Without `weights` the model
+    is an outline that takes no memory, for an engine that has them elsewhere.
 
     Raises `ModelError` naming the model and what is missing.
     """
@@ -97,7 +101,10 @@ def load_model(
         vision = hasattr(config, "vision_config")
         part = "its weights"
         loader = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-        net: Any = loader.from_pretrained(where, dtype=resolve_dtype(dtype, target), **options)
+        if weights:
+            net: Any = loader.from_pretrained(where, dtype=resolve_dtype(dtype, target), **options)
+        else:
+            net = _outline(loader, config, where)
         part = "its tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left", **options)
         part = "its image processor"
@@ -116,17 +123,29 @@ def load_model(
     if chat_template is not None:
         tokenizer.chat_template = _read_template(chat_template)
     _settle_padding(model, tokenizer)
-    if can_share_attention(net.config):
-        share_attention(net.config)
-    if target.type == "cpu":
-        tune_for_cpu(net)
-    loaded = LoadedModel(net.to(target).eval(), tokenizer, image_processor, target)
+    if weights:
+        if can_share_attention(net.config):
+            share_attention(net.config)
+        if target.type == "cpu":
+            tune_for_cpu(net)
+        net = net.to(target)
+    loaded = LoadedModel(net.eval(), tokenizer, image_processor, target)
     if not loaded.stop_ids:
         raise ModelError(
             f"Neither the tokenizer nor the generation config of `{model}` names an eos token; "
             "no response could ever end. Set it in its tokenizer_config.json."
         )
     return loaded
+
+
+def _outline(loader: Any, config: Any, where: str) -> Any:
+    """The model with parameters of the right shape and no content."""
+    with torch.device("meta"):
+        net = loader.from_config(config)
+    # A checkpoint need not have a generation config.
+    with suppress(OSError):
+        net.generation_config = GenerationConfig.from_pretrained(where)
+    return net
 
 
 def _forget_quantization(net: Any) -> None:

@@ -1,0 +1,327 @@
+"""The cluster engine: the `Student` protocol over verl's workers and rollout servers."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zppo.config import Config, EvaluationConfig, RolloutConfig
+from zppo.errors import ConfigError, EngineError, ModelError, RunError
+from zppo.student.base import RolloutChunk
+from zppo.student.inputs import PromptEncoder, with_pixel_limits
+from zppo.student.loading import LoadedModel, load_model
+from zppo.student.sampler import Sampling
+from zppo.student.verl import batch as rows
+from zppo.student.verl.cluster import VerlCluster
+from zppo.student.verl.config import compute_dtype, rollout_context, verl_config
+from zppo.student.verl.fingerprint import Fingerprint
+from zppo.student.verl.media import image_references, prompt_rows
+from zppo.student.verl.on_worker import apply_optimizer_settings, load_resharded, write_model
+from zppo.student.verl.requests import Answer, RequestedPrompt, Requests
+from zppo.teacher.base import ReadsTokens
+from zppo.types import Group, Prompt, Response, UpdateStats
+
+#: Folder of a checkpoint with verl's own, sharded state.
+SHARDS = "verl"
+
+
+class VerlStudent:
+    """Implements `zppo.student.base.Student`. This process holds no weights: it renders prompts,
+    hands out rows and reads answers."""
+
+    def __init__(self, loaded: LoadedModel, config: Config) -> None:
+        self.config, self.options = config, config.verl
+        self.loaded, self.tokenizer = loaded, loaded.tokenizer
+        self.encoder = PromptEncoder(
+            self.tokenizer,
+            loaded.model,
+            with_pixel_limits(loaded.image_processor, config.data),
+            video_fps=config.data.video_fps,
+            max_frames=config.data.max_frames,
+            video_max_pixels=config.data.video_max_pixels,
+            visual_tokens=config.data.reformulated_visual_tokens,
+            workers=config.data.workers,
+        )
+        text = loaded.model.config.get_text_config()
+        self._context = rollout_context(config, int(text.max_position_embeddings))
+        self.tree = verl_config(config, self._context)
+        self.cluster = VerlCluster(self.tree, self.options)
+        self.requests = Requests(self.cluster, loaded.stop_ids, self.encoder.placeholder_ids)
+        self.fingerprint = Fingerprint(self.cluster, self.encoder, loaded.stop_ids)
+        #: Whether the rollout servers are awake with the trainer's weights.
+        self._published = False
+        self._publications = 0
+
+    @classmethod
+    def from_config(cls, config: Config) -> VerlStudent:
+        """Start the cluster that `config` describes. Raises `ModelError`, `ConfigError` for what
+        this engine cannot do, and `EngineError` when the workers do not come up."""
+        _refuse(config)
+        s = config.student
+        loaded = load_model(
+            s.model, "cpu", s.dtype, s.chat_template, s.trust_remote_code, weights=False
+        )
+        return cls(loaded, config)
+
+    # -- sampling -----------------------------------------------------------------------------
+
+    async def rollout(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        seed: Sequence[int],
+        sampling: RolloutConfig | EvaluationConfig | None = None,
+    ) -> AsyncIterator[RolloutChunk]:
+        """See `Student.rollout`. A rollout that a server failed to give is a response without
+        tokens that names the reason."""
+        if not self._published:
+            await self.publish()
+        rule = Sampling.of(sampling or self.config.rollout)
+        asked = await asyncio.to_thread(lambda: [self._requested(p) for p in prompts])
+        async for chunk in self.requests.answers(asked, n, rule, seed):
+            yield {
+                i: tuple(self._response(prompts[i], answer) for answer in answers)
+                for i, answers in chunk.items()
+            }
+
+    def _requested(self, prompt: Prompt) -> RequestedPrompt:
+        if any(media.kind == "video" for media in prompt.question.media):
+            raise ModelError(
+                f"Question `{prompt.question.id}` has a video, which student.engine=verl does not "
+                "send to rollout servers yet; use student.engine=local or leave videos out."
+            )
+        ids = self.encoder.outline(prompt).ids.tolist()
+        images = image_references(self.encoder, prompt) if prompt.question.media else None
+        return RequestedPrompt(ids, images)
+
+    def _response(self, prompt: Prompt, answer: Answer) -> Response:
+        ids = answer.token_ids
+        return Response(
+            ids,
+            answer.logprobs,
+            self.decode([*prompt.prefix_ids, *ids.tolist()]) if len(ids) else "",
+            bool(len(ids)) and int(ids[-1]) in self.loaded.stop_ids,
+            answer.failure,
+        )
+
+    # -- learning -----------------------------------------------------------------------------
+
+    async def update(
+        self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
+    ) -> UpdateStats:
+        """See `Student.update`."""
+        from verl.utils import tensordict_utils as tu
+
+        prompts = await asyncio.to_thread(prompt_rows, self.encoder, [g.prompt for g in groups])
+        lengths = [len(prompt.ids) for prompt in prompts]
+        rng = np.random.default_rng(list(seed))
+        plan = rows.arrange(groups, advantages, lengths, updates, self.cluster.ranks, rng)
+        inputs = rows.forward_inputs(plan, groups, prompts)
+        sampled = rows.sampled_logprobs(plan, groups)
+        old, metrics = sampled, {}
+        if sampled is None or self._recomputes:
+            old = await self._logprobs(inputs)
+            metrics = _gap(plan, sampled, old)
+        assert old is not None
+        temperature = self.config.rollout.temperature
+        data = tu.get_tensordict(
+            inputs | rows.loss_inputs(plan, advantages, old),
+            rows.update_options(plan, temperature),
+        )
+        self._published = False
+        output = await self.cluster.call("update", self.cluster.workers.update_actor, data)
+        return UpdateStats(plan.updates, _summary(tu.get(output, "metrics"), updates) | metrics)
+
+    @property
+    def _recomputes(self) -> bool:
+        """Whether the ratio's denominator is the trainer's own log-prob: in bf16 trainer and
+        server differ by more than an update moves it, and a server tells the log-probs of what
+        truncation leaves."""
+        wanted = self.config.student.old_logprobs
+        truncates = Sampling.of(self.config.rollout).truncates
+        return wanted == "recompute" or (
+            wanted == "auto" and (compute_dtype(self.config) != "float32" or truncates)
+        )
+
+    async def _logprobs(self, inputs: dict[str, Any]) -> list[np.ndarray]:
+        """The trainer's log-probs of each row's response tokens."""
+        from verl.utils import tensordict_utils as tu
+
+        data = tu.get_tensordict(
+            dict(inputs), rows.logprob_options(self.config.rollout.temperature)
+        )
+        output = await self.cluster.call(
+            "compute log-probs", self.cluster.workers.compute_log_prob, data
+        )
+        return rows.response_logprobs(output["log_probs"], inputs["responses"])
+
+    async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
+        """Not possible: a teacher's distributions never leave its process."""
+        raise ConfigError("student.engine=verl cannot distil; set student.engine=local.")
+
+    # -- text ---------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """See `Student.encode`."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See `Student.decode`."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def as_response(self, text: str) -> Response:
+        """See `Student.as_response`."""
+        ids = [*self.encode(text), self.tokenizer.eos_token_id]
+        return Response(np.asarray(ids, dtype=np.int64), None, text, True)
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """See `Student.prompt_tokens`."""
+        return self.encoder.length(prompt)
+
+    def rendered(self, prompt: Prompt) -> str:
+        """See `Student.rendered`."""
+        return self.encoder.rendered(prompt)
+
+    @property
+    def context_limit(self) -> int:
+        """See `Student.context_limit`."""
+        return self._context
+
+    # -- weights ------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Put the rollout servers to sleep: their memory is the trainer's until `publish`."""
+        if self._published:
+            self._published = False
+            await self.cluster.call("put the servers to sleep", self.cluster.weights.sleep_replicas)
+
+    async def publish(self) -> None:
+        """Give the trainer's weights to the rollout servers and wake them up. Raises
+        `EngineError` when a server's log-probs show that it does not have them."""
+        await self.cluster.call("publish the weights", self.cluster.weights.update_weights)
+        every = self.options.fingerprint_every
+        if every and self._publications % every == 0:
+            await self.fingerprint.check(self._logprobs)
+        self._publications += 1
+        self._published = True
+
+    def save(self, path: Path) -> None:
+        """Write verl's sharded state under `verl/`, and the model as a plain Hugging Face
+        checkpoint. `path` must be one that all machines share."""
+        path, shards = path.absolute(), (path / SHARDS).absolute()
+        save = self.cluster.workers.save_checkpoint
+        self.cluster.call_now("save a checkpoint", save, str(shards))
+        self.cluster.call_now(
+            "save the model",
+            self.cluster.on_each_worker,
+            write_model,
+            str(path),
+            compute_dtype(self.config),
+        )
+        if not any(path.glob("*.safetensors")):
+            raise EngineError(
+                f"The workers' model is not in `{path}`; the run's folder must lie on a file "
+                "system that all machines share."
+            )
+        shutil.rmtree(shards / "huggingface", ignore_errors=True)  # config and tokenizer, again
+        self.tokenizer.save_pretrained(path)
+        if self.loaded.image_processor is not None:
+            self.loaded.image_processor.save_pretrained(path)
+
+    def load(self, path: Path, optimizer: bool = True) -> None:
+        """Restore `save`, also on another number of ranks. Settings of the optimiser stay those
+        of this run's config. Raises `RunError` when the folder holds no such checkpoint."""
+        del optimizer  # verl makes its optimiser with its model
+        shards = (path / SHARDS).absolute()
+        written = len(list(shards.glob("model_world_size_*_rank_*.pt")))
+        if not written:
+            raise RunError(
+                f"Checkpoint `{path}` has no folder `{SHARDS}`: it was not written by "
+                "student.engine=verl."
+            )
+        workers = self.cluster.workers
+        if written == workers.world_size:
+            self.cluster.call_now("load a checkpoint", workers.load_checkpoint, str(shards))
+        else:
+            self.cluster.call_now(
+                "load a checkpoint of another number of ranks",
+                self.cluster.on_each_worker,
+                load_resharded,
+                str(shards),
+                written,
+            )
+        o = self.config.optimizer
+        settings = {
+            "lr": o.lr,
+            "betas": tuple(o.betas),
+            "eps": o.eps,
+            "weight_decay": o.weight_decay,
+        }
+        self.cluster.call_now(
+            "set up the optimiser",
+            self.cluster.on_each_worker,
+            apply_optimizer_settings,
+            settings,
+        )
+        self._published = False
+
+    def close(self) -> None:
+        """Stop workers and servers."""
+        self.cluster.close()
+
+
+def _refuse(config: Config) -> None:
+    """Raise `ConfigError` for what this engine cannot do."""
+    if config.student.lora is not None:
+        raise ConfigError("student.engine=verl trains all weights; leave student.lora out.")
+    if config.student.model.endswith(".gguf"):
+        raise ConfigError("student.engine=verl reads no GGUF files; convert the model first.")
+    if "distill" in config.method:
+        raise ConfigError(
+            f"method `{config.method}` needs student and teacher in one process; set "
+            "student.engine=local."
+        )
+
+
+def _gap(
+    plan: rows.Arrangement, sampled: list[np.ndarray] | None, trained: list[np.ndarray]
+) -> dict[str, float]:
+    """Server against trainer, on all rows that are rollouts."""
+    if sampled is None:
+        return {}
+    pairs = zip(plan.rollout.tolist(), sampled, trained, strict=True)
+    gaps = [np.abs(s - t) for i, s, t in pairs if i != rows.PADDING]
+    if not gaps:
+        return {}
+    every = np.concatenate(gaps)
+    return {"logprob_gap/mean": float(every.mean()), "logprob_gap/max": float(every.max())}
+
+
+def _summary(metrics: dict[str, Any], updates: int) -> dict[str, float]:
+    """verl's metrics of the mini-batches as ours. Raises `RunError` where one was not finite; verl
+    has then left its optimiser step out."""
+    norms = np.atleast_1d(np.asarray(metrics["grad_norm"], dtype=float))
+    losses = np.atleast_1d(np.asarray(metrics["loss"], dtype=float))
+    if len(norms) != updates:
+        raise EngineError(f"verl took {len(norms)} optimiser steps where {updates} were asked for.")
+    for name, values in (("loss", losses), ("gradient norm", norms)):
+        if not np.isfinite(values).all():
+            number = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise RunError(f"The {name} of update {number + 1} is {values[number]}.")
+    found = {"loss": float(losses.mean()), "grad_norm": float(norms.mean())}
+    for name, theirs in (
+        ("clip/share", "actor/pg_clipfrac"),
+        ("clip/dual", "actor/pg_clipfrac_lower"),
+        ("ppo_kl", "actor/ppo_kl"),
+    ):
+        if theirs in metrics:
+            found[name] = float(np.mean(metrics[theirs]))
+    return found
