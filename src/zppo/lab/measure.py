@@ -4,7 +4,8 @@ Everything is sampled at temperature 1 with the engine's own sampler, prompts ar
 templates, and answers are compared as the boxed text. BCQ and NCQ are asked on the questions on
 which every one of the student's own G plain responses was wrong, with its own wrong responses as
 candidates; "plain again" asks those questions plainly once more, so that luck in the first
-sampling is not mistaken for a gain.
+sampling is not mistaken for a gain. What samples are too few to show, how likely the right
+response is to a plain prompt at all, is read off the model's own probabilities.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer, Qwen3_5ForConditionalGeneration
 
 from zppo.algorithm.prompts import Templates
-from zppo.lab.examples import boxed
+from zppo.lab.build import new_digits
+from zppo.lab.examples import IGNORE, ExampleMaker, Puzzle, boxed, collate
 from zppo.lab.models import limit_threads
 from zppo.lab.puzzles import questions
 from zppo.lab.rollouts import sample_texts
@@ -50,6 +53,10 @@ def measure(
         "all_wrong": sum(not any(m) for m in marks) / len(marks),
         "all_right": sum(all(m) for m in marks) / len(marks),
         "plain_by_source": _by_source(asked, marks),
+        "worked_probability": {
+            source: worked_probability(model, tokenizer, source)
+            for source in sorted({q.source for q in asked})
+        },
     }
     hard = [i for i, m in enumerate(marks) if not any(m)]
     if not reformulate or not hard:
@@ -84,6 +91,19 @@ def measure(
     return result
 
 
+@torch.no_grad()
+def worked_probability(model: Any, tokenizer: Any, source: str, puzzles: int = 32) -> float:
+    """Mean probability, over fresh `puzzles` of a source such as "text/7", of the whole worked
+    response to the plain prompt: how often a sample at temperature 1 is exactly that."""
+    family, level = source.split("/")
+    maker, rng = ExampleMaker(tokenizer), random.Random(f"worked/{source}")
+    made = [Puzzle(family, new_digits(int(level), rng)) for _ in range(puzzles)]
+    inputs, labels = collate([maker.plain(p, rng) for p in made], tokenizer.pad_token_id)
+    logits = model(**inputs).logits.log_softmax(-1)
+    chosen = logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (chosen * (labels != IGNORE)).sum(-1).exp().mean().item()
+
+
 def _mean(marks: Sequence[Sequence[bool]]) -> float:
     return sum(map(sum, marks)) / max(sum(map(len, marks)), 1)
 
@@ -114,7 +134,7 @@ def main() -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
-    return round(value, 3) if isinstance(value, float) else value
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -60,14 +60,20 @@ _TEXT_TEST = _held_out("text", _TEXT_LEVELS, 16)
 _IMAGE_TEST = _held_out("image", _TEXT_LEVELS, 16)
 #: Mostly what the student cannot do yet, with enough of what it can.
 _TRAIN: Mapping[int, int] = {3: 64, 4: 96, 5: 160, 6: 256, 7: 480, 8: 480}
-#: What a student with the habit to stop early (recipe `habit`) gets wrong, and little else.
-_HABIT: Mapping[int, int] = {4: 96, 5: 160, 6: 480, 7: 240, 8: 240}
+#: What a student with the habit to stop after five digits (recipe `habit`) gets wrong, and little
+#: else. Its plain samples are right once in ten million tries on seven digits and more, and once in
+#: ten thousand on six: those are the stepping stone that `habit-near` has and `habit` lacks.
+_HABIT: Mapping[int, int] = {4: 96, 5: 160, 7: 480, 8: 480}
+_HABIT_NEAR: Mapping[int, int] = {4: 96, 5: 160, 6: 480, 7: 240, 8: 240}
 _VIDEO_TEST = _held_out("video", (4, 8), 40)
 
-#: `train` and `habit` are what RL sees: no video, as in the paper. The others are held out.
+#: `train` and both of `habit` are what RL sees: no video, as in the paper. The others are held out.
 SPLITS: Mapping[str, Split] = {
     "train": Split("train", {(f, n): c for f in ("text", "image") for n, c in _TRAIN.items()}),
     "habit": Split("train", {(f, n): c for f in ("text", "image") for n, c in _HABIT.items()}),
+    "habit-near": Split(
+        "train", {(f, n): c for f in ("text", "image") for n, c in _HABIT_NEAR.items()}
+    ),
     "validation": Split("validation", {**_TEXT_TEST, **_IMAGE_TEST, **_VIDEO_TEST}),
     "text": Split("validation", _TEXT_TEST),
     "image": Split("validation", _IMAGE_TEST),
