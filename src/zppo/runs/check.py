@@ -19,6 +19,7 @@ from zppo.algorithm.prompts import Templates
 from zppo.config import Config
 from zppo.errors import DataError, ModelError, RunError, ZppoError
 from zppo.rewards import grade
+from zppo.runs import check_verl
 from zppo.runs.build import (
     DataParts,
     build_data,
@@ -49,6 +50,9 @@ _SAMPLE = 200
 
 _TO_TEACHER = "to the teacher:"
 
+#: Name, the checks it builds on, and what it does.
+_Check = tuple[str, set[str], Callable[[], str]]
+
 
 def check(config: Config, console: Console | None = None) -> int:
     """Try everything `zppo train` would need, print what was found, return the failed checks."""
@@ -66,13 +70,12 @@ class _Preflight:
         self.teacher: Teacher | None = None
 
     def run(self) -> int:
-        checks: list[tuple[str, set[str], Callable[[], str]]] = [
+        checks: list[_Check] = [
             ("templates", set(), self._templates),
             ("run directory", set(), self._directory),
             ("trackers", set(), self._trackers),
             ("data", set(), self._data),
-            ("memory", set(), self._memory),
-            ("student", {"memory"}, self._student),
+            *self._engine(),
             ("teacher", {"data"}, self._teacher),
             ("answers", {"data"}, self._answers),
             ("prompt length", {"templates", "data", "student"}, self._lengths),
@@ -95,6 +98,16 @@ class _Preflight:
             self._show_prompts()
         self._sum_up(failed)
         return len(failed)
+
+    def _engine(self) -> list[_Check]:
+        if self.config.student.engine == "local":
+            return [("memory", set(), self._memory), ("student", {"memory"}, self._student)]
+        return [
+            ("packages", set(), lambda: check_verl.packages(self.config)),
+            ("cluster", set(), self._cluster),
+            ("student", {"data"}, self._read_only_student),
+            ("memory", {"student"}, self._memory_by_rank),
+        ]
 
     def _say(self, colour: str, mark: str, name: str, detail: str) -> None:
         head = f"[{colour}]{mark:>4}[/{colour}]  [bold]{name}[/bold]  "
@@ -156,6 +169,23 @@ class _Preflight:
     def _student(self) -> str:
         self.student = build_student(self.config)
         return f"`{self.config.student.model}`, context of {self.student.context_limit} tokens"
+
+    def _cluster(self) -> str:
+        return check_verl.placement(self.config, check_verl.find_nodes(self.config))
+
+    def _read_only_student(self) -> str:
+        """Enough of the student to measure prompts: no worker starts for a check."""
+        check_verl.refuse_videos(spread(self.data.train, _SAMPLE))
+        self.student = check_verl.read_only_student(self.config)
+        return check_verl.sequence_room(self.config, self.student.context_limit)
+
+    def _memory_by_rank(self) -> str:
+        size = check_verl.checkpoint_size(self.config)
+        if size is None:
+            return "not known before the model is there"
+        need = check_verl.memory_by_rank(self.config, *size)
+        gpu = check_verl.this_machine().gpu_memory
+        return check_verl.memory(self.config, need, self.student.context_limit, gpu)
 
     def _teacher(self) -> str:
         if self.config.teacher is None:

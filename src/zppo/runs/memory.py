@@ -72,7 +72,7 @@ def shortage(needed: int, available: int, config: Config) -> str:
 
 def estimate_memory(config: Config) -> MemoryEstimate | None:
     """The need of a run, None when the student is not on this disk."""
-    folder = _folder(config.student.model)
+    folder = weights_folder(config.student.model)
     parameters = None if folder is None else count_parameters(folder)
     if folder is None or parameters is None:
         return None
@@ -149,13 +149,13 @@ def _local_bytes(options: object) -> int:
     """Of a teacher or judge that lives in this process."""
     if not isinstance(options, LocalTeacherConfig):
         return 0
-    folder = _folder(options.model)
+    folder = weights_folder(options.model)
     parameters = None if folder is None else count_parameters(folder)
     return (parameters or 0) * (2 if _is_bf16(options.dtype, options.device) else 4)
 
 
 def _activation_bytes(folder: Path, config: Config, width: int) -> int:
-    text = _text_config(folder)
+    text = text_config(folder)
     hidden, layers = text.get("hidden_size", 0), text.get("num_hidden_layers", 0)
     tokens = config.student.micro_batch_tokens
     if config.student.gradient_checkpointing:
@@ -169,12 +169,13 @@ def _activation_bytes(folder: Path, config: Config, width: int) -> int:
 def _lora_parameters(folder: Path, config: Config) -> int:
     """Adapters on the seven projections of each layer, as if all were as wide as the MLP."""
     assert config.student.lora is not None
-    text = _text_config(folder)
+    text = text_config(folder)
     hidden, wide = text.get("hidden_size", 0), text.get("intermediate_size", 0)
     return text.get("num_hidden_layers", 0) * 7 * config.student.lora.rank * (hidden + wide)
 
 
-def _text_config(folder: Path) -> dict[str, Any]:
+def text_config(folder: Path) -> dict[str, Any]:
+    """The text part of a checkpoint's config, empty where it cannot be read."""
     try:
         tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -192,7 +193,7 @@ def _is_bf16(dtype: str, device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def _folder(model: str) -> Path | None:
+def weights_folder(model: str) -> Path | None:
     """Where the weights lie, None when they have yet to be downloaded (or are a GGUF file)."""
     from zppo.student.loading import resolve_path
 
