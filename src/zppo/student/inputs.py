@@ -208,10 +208,21 @@ class PromptEncoder:
         visuals: Sequence[Visual],
         pixels: Sequence[tuple[np.ndarray, np.ndarray]],
     ) -> EncodedPrompt:
-        ids = np.asarray(self._ids(self._filled(prompt, visuals)) + list(prompt.prefix_ids))
+        # One token for each image or frame, repeated afterwards: they are slow to tokenise.
+        text = self._filled(prompt, visuals, tokens=1)
+        ids = np.asarray(self._ids(text) + list(prompt.prefix_ids))
         types = np.where(
             ids == self.image_token, IMAGE, np.where(ids == self.video_token, VIDEO, TEXT)
         )
+        counts = np.ones_like(ids)
+        for kind, name in ((IMAGE, "image"), (VIDEO, "video")):
+            counts[types == kind] = [
+                visual.tokens
+                for visual, m in zip(visuals, prompt.question.media, strict=True)
+                if m.kind == name
+                for _ in range(visual.frames)
+            ]
+        ids, types = np.repeat(ids, counts), np.repeat(types, counts)
         images, videos = (
             tuple(p for p, m in zip(pixels, prompt.question.media, strict=True) if m.kind == kind)
             for kind in ("image", "video")

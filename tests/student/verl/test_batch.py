@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +17,15 @@ from zppo.student.verl.batch import (
     PADDING,
     Arrangement,
     PromptRow,
+    Rows,
     arrange,
+    deal,
     forward_inputs,
     loss_inputs,
     response_logprobs,
-    sampled_logprobs,
     update_options,
 )
+from zppo.student.verl.media import prompt_rows
 from zppo.types import Group, Response, Rollout, RolloutStatus
 
 UPDATES = 4
@@ -53,9 +57,18 @@ def text_prompts(groups: Sequence[Group]) -> list[PromptRow]:
     return [PromptRow(np.arange(3 + i % 5), None, 3 + i % 5) for i in range(len(groups))]
 
 
-def arranged(groups: Sequence[Group], advantages: np.ndarray, ranks: int) -> Arrangement:
-    lengths = [len(p.ids) for p in text_prompts(groups)]
-    return arrange(groups, advantages, lengths, UPDATES, ranks, np.random.default_rng(7))
+def long_response() -> Response:
+    return Response(np.full(500, 7), np.zeros(500, dtype=np.float32), "", True)
+
+
+def dealt_out(
+    groups: Sequence[Group], advantages: np.ndarray, ranks: int
+) -> tuple[Arrangement, list[Rows]]:
+    prompts = text_prompts(groups)
+    lengths = [len(p.ids) for p in prompts]
+    rng = np.random.default_rng(7)
+    arrangement = arrange(groups, advantages, lengths, UPDATES, ranks, rng)
+    return arrangement, deal(arrangement, groups, prompts, advantages)
 
 
 def as_verl_cuts(rows: np.ndarray, ranks: int) -> list[list[np.ndarray]]:
@@ -69,7 +82,7 @@ def as_verl_cuts(rows: np.ndarray, ranks: int) -> list[list[np.ndarray]]:
 def test_mini_batches_are_the_embedded_engines(ranks: int, count: int) -> None:
     groups = make_groups(count)
     advantages = make_advantages(groups)
-    arrangement = arranged(groups, advantages, ranks)
+    arrangement, _ = dealt_out(groups, advantages, ranks)
     expected = mini_batches(groups, UPDATES, np.random.default_rng(7))
     cut = as_verl_cuts(arrangement.rollout, ranks)
     numbers = as_verl_cuts(arrangement.update, ranks)
@@ -88,29 +101,30 @@ def test_the_token_mean_of_each_mini_batch_is_exact(ranks: int) -> None:
     rollouts of the mini-batch, trivial ones included."""
     groups = make_groups(11)
     advantages = make_advantages(groups)
-    arrangement = arranged(groups, advantages, ranks)
-    old = sampled_logprobs(arrangement, groups)
-    assert old is not None
-    inputs = forward_inputs(arrangement, groups, text_prompts(groups))
-    loss = loss_inputs(arrangement, advantages, old)
-    masks, counted = inputs["response_mask"].unbind(), inputs["loss_mask"].unbind()
-    logprobs = [row * 1.4 for row in loss["old_log_probs"].unbind()]  # another policy
+    arrangement, dealt = dealt_out(groups, advantages, ranks)
+    rows: list[dict[str, torch.Tensor]] = []
+    for part in dealt:
+        assert part.logprobs is not None
+        tensors = forward_inputs(part) | loss_inputs(part, part.logprobs)
+        names = ("response_mask", "loss_mask", "advantages", "old_log_probs")
+        columns = zip(*(tensors[name].unbind() for name in names), strict=True)
+        rows += [dict(zip(names, row, strict=True)) for row in columns]
     responses = [r.response for g in groups for r in g.rollouts]
-    rows = as_verl_cuts(np.arange(len(arrangement.rollout)), ranks)
+    numbers = as_verl_cuts(np.arange(len(rows)), ranks)
     for k, pieces in enumerate(mini_batches(groups, UPDATES, np.random.default_rng(7))):
-        batch = np.concatenate(rows[k])
-        tokens = sum(int(counted[i].sum()) for i in batch)
+        batch = [rows[i] for i in np.concatenate(numbers[k])]
+        tokens = sum(int(row["loss_mask"].sum()) for row in batch)
         verl = sum(
             float(
                 policy_loss(
-                    logprobs[i][None],
-                    loss["old_log_probs"].unbind()[i][None],
-                    loss["advantages"].unbind()[i][None],
-                    masks[i][None].bool(),
+                    row["old_log_probs"][None] * 1.4,  # another policy
+                    row["old_log_probs"][None],
+                    row["advantages"][None],
+                    row["response_mask"][None].bool(),
                     denominator=tokens,
                 )[0]
             )
-            for i in batch
+            for row in batch
         )
         everything = [i for p in pieces for i in p.flat]
         total = sum(len(responses[i].token_ids) for i in everything)
@@ -121,67 +135,72 @@ def test_the_token_mean_of_each_mini_batch_is_exact(ranks: int) -> None:
             mask = torch.ones_like(before, dtype=torch.bool)
             ours += float(policy_loss(before * 1.4, before, gain, mask, denominator=total)[0])
         assert verl == pytest.approx(ours, rel=1e-5)
+    assert arrangement.updates == UPDATES
 
 
 def test_a_mini_batch_without_gradient_still_has_rows_and_tokens() -> None:
     groups = make_groups(4)
     advantages = np.zeros(16)
     advantages[0] = 1.0
-    arrangement = arranged(groups, advantages, ranks=2)
-    inputs = forward_inputs(arrangement, groups, text_prompts(groups))
-    for rows in as_verl_cuts(np.arange(len(arrangement.rollout)), 2):
-        masks = [inputs["loss_mask"].unbind()[i] for part in rows for i in part]
-        assert sum(int(m.sum()) for m in masks) > 0
-    real = [bool(m.all()) for m in inputs["response_mask"].unbind()]
-    assert sum(real) == 1
+    _, dealt = dealt_out(groups, advantages, ranks=2)
+    real = 0
+    for part in dealt:
+        inputs = forward_inputs(part)
+        masks = np.array_split([int(m.sum()) for m in inputs["loss_mask"].unbind()], UPDATES)
+        assert all(mask.sum() > 0 for mask in masks)
+        real += sum(bool(m.all()) for m in inputs["response_mask"].unbind())
+    assert real == 1
 
 
 def test_ranks_have_nearly_the_same_work() -> None:
     groups = make_groups(64, size=8)
-    arrangement = arranged(groups, make_advantages(groups, trivial=0.0), ranks=8)
-    prompts = text_prompts(groups)
-    lengths = forward_inputs(arrangement, groups, prompts)["input_ids"].offsets().diff().numpy()
-    for parts in as_verl_cuts(lengths, 8):
+    _, dealt = dealt_out(groups, make_advantages(groups, trivial=0.0), ranks=8)
+    lengths = [forward_inputs(part)["input_ids"].offsets().diff().numpy() for part in dealt]
+    for parts in as_verl_cuts(np.concatenate(lengths), 8):
         work = [int(part.sum()) for part in parts]
         assert max(work) < 1.05 * min(work)
 
 
-def test_rows_hold_prompt_and_response() -> None:
-    groups = make_groups(5)
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_rows_hold_prompt_response_advantage_and_logprobs(ranks: int) -> None:
+    groups = make_groups(7)
     advantages = make_advantages(groups)
-    arrangement = arranged(groups, advantages, ranks=2)
+    arrangement, dealt = dealt_out(groups, advantages, ranks)
     prompts = text_prompts(groups)
-    inputs = forward_inputs(arrangement, groups, prompts)
-    rows = zip(
-        arrangement.rollout,
-        *(inputs[k].unbind() for k in ("input_ids", "position_ids")),
-        strict=True,
-    )
-    for i, ids, positions in rows:
-        if i != PADDING:
-            group, place = divmod(int(i), 4)
-            response = groups[group].rollouts[place].response.token_ids
-            assert ids.tolist() == [*prompts[group].ids, *response]
-        assert positions.tolist() == list(range(len(ids)))
-    assert "multi_modal_inputs" not in inputs
-
-
-def test_advantages_and_old_logprobs_are_those_of_the_row() -> None:
-    groups = make_groups(6)
-    advantages = make_advantages(groups)
-    arrangement = arranged(groups, advantages, ranks=3)
-    old = sampled_logprobs(arrangement, groups)
-    assert old is not None
-    loss = loss_inputs(arrangement, advantages, old)
     flat = [r.response for g in groups for r in g.rollouts]
-    for row, i in enumerate(arrangement.rollout):
-        gain, before = loss["advantages"].unbind()[row], loss["old_log_probs"].unbind()[row]
-        if i == PADDING:
-            assert not gain.any()
-            continue
-        assert np.array_equal(before.numpy(), flat[i].logprobs)
-        expected = advantages[i] * arrangement.factor[arrangement.update[row]]
-        assert gain.numpy() == pytest.approx(np.full(len(before), expected), rel=1e-6)
+    places = np.split(np.arange(len(arrangement.rollout)), ranks)
+    for part, mine in zip(dealt, places, strict=True):
+        assert len(part.prompts) == len(
+            {i // 4 for i in arrangement.rollout[mine].tolist() if i != PADDING}
+        )
+        assert part.logprobs is not None
+        tensors = forward_inputs(part) | loss_inputs(part, part.logprobs)
+        assert "multi_modal_inputs" not in tensors
+        columns = {name: value.unbind() for name, value in tensors.items()}
+        for row, place in enumerate(mine):
+            i = int(arrangement.rollout[place])
+            ids = columns["input_ids"][row].tolist()
+            assert columns["position_ids"][row].tolist() == list(range(len(ids)))
+            assert ids == [*columns["prompts"][row].tolist(), *columns["responses"][row].tolist()]
+            gain = columns["advantages"][row]
+            if i == PADDING:
+                assert not gain.any()
+                continue
+            assert ids == [*prompts[i // 4].ids, *flat[i].token_ids]
+            assert np.array_equal(columns["old_log_probs"][row].numpy(), flat[i].logprobs)
+            expected = advantages[i] * arrangement.factor[arrangement.update[place]]
+            assert gain.numpy() == pytest.approx(np.full(len(gain), expected), rel=1e-6)
+
+
+def test_rows_travel_small() -> None:
+    """A token costs its id and its log-prob, 8 bytes; a prompt is there once for its responses."""
+    groups = [
+        Group(g.prompt, tuple(replace(r, response=long_response()) for r in g.rollouts))
+        for g in make_groups(8)
+    ]
+    _, dealt = dealt_out(groups, np.ones(32), ranks=2)
+    tokens = sum(int(part.lengths.sum()) for part in dealt)
+    assert sum(len(pickle.dumps(part)) for part in dealt) < 8.5 * tokens
 
 
 def test_unknown_logprobs_are_not_made_up() -> None:
@@ -189,17 +208,16 @@ def test_unknown_logprobs_are_not_made_up() -> None:
     unknown = Response(np.array([1, 2]), None, "", True)
     rollouts = (Rollout(unknown, 0.0, RolloutStatus.GRADED), *groups[0].rollouts[1:])
     groups[0] = Group(groups[0].prompt, rollouts)
-    arrangement = arranged(groups, np.ones(16), ranks=1)
-    assert sampled_logprobs(arrangement, groups) is None
+    _, [part] = dealt_out(groups, np.ones(16), ranks=1)
+    assert part.logprobs is None
 
 
 def test_response_logprobs_are_shifted_by_one() -> None:
-    responses = torch.nested.nested_tensor_from_jagged(torch.zeros(5), torch.tensor([0, 2, 5]))
+    rows = Rows((), np.zeros(2), np.array([2, 3]), np.zeros(5, np.int32), None, np.zeros(2))
     # rows of 3 + 2 and 1 + 3 tokens
     log_probs = torch.nested.nested_tensor_from_jagged(torch.arange(9.0), torch.tensor([0, 5, 9]))
-    first, second = response_logprobs(log_probs, responses)
-    assert first.tolist() == [2.0, 3.0]
-    assert second.tolist() == [5.0, 6.0, 7.0]
+    found = response_logprobs(rows, log_probs)
+    assert [part.tolist() for part in rows.split(found)] == [[2.0, 3.0], [5.0, 6.0, 7.0]]
 
 
 def test_empty_responses_stay_out() -> None:
@@ -207,47 +225,40 @@ def test_empty_responses_stay_out() -> None:
     nothing = Response(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), "", False)
     rollouts = (Rollout(nothing, 0.0, RolloutStatus.GRADED), *groups[0].rollouts[1:])
     groups[0] = Group(groups[0].prompt, rollouts)
-    assert 0 not in arranged(groups, np.ones(16), ranks=2).rollout
+    assert 0 not in dealt_out(groups, np.ones(16), ranks=2)[0].rollout
 
 
 def test_fewer_rollouts_than_updates() -> None:
     groups = make_groups(1, size=3)
     with pytest.raises(ValueError, match="3 rollouts"):
-        arranged(groups, np.ones(3), ranks=1)
+        dealt_out(groups, np.ones(3), ranks=1)
 
 
 def test_multimodal_positions_and_media() -> None:
     """As the embedded engine's plain rows have them, behind a row of text positions."""
-    student = tiny.student("vlm")
+    encoder = tiny.student("vlm").encoder
     prompts = tiny.prompts("vlm")
-    encoded = [student.encoder.encode(p) for p in prompts]
-    batches = [student.encoder.collate([e], "cpu") for e in encoded]
-    rows = [
-        PromptRow(
-            e.ids,
-            b.positions[:, 0].numpy(),
-            int(b.next_position),
-            {"pixel_values": e.images} if e.images else None,
-        )
-        for e, b in zip(encoded, batches, strict=True)
-    ]
+    rows = prompt_rows(encoder, prompts)
     groups = [Group(p, g.rollouts) for p, g in zip(prompts, make_groups(3), strict=True)]
-    arrangement = arranged(groups, np.ones(12), ranks=2)
-    inputs = forward_inputs(arrangement, groups, rows)
-    positions = inputs["position_ids"]
-    assert positions.dim() == 3 and positions.shape[1] == 4
-    ends = positions.offsets().tolist()
-    values = positions.values()
-    assert values.shape == (4, ends[-1])  # what verl hands to the model, packed
-    for row, i in enumerate(arrangement.rollout):
-        mine = values[:, ends[row] : ends[row + 1]]
-        assert mine[0].tolist() == list(range(mine.shape[1]))
-        if i == PADDING:
-            continue
-        group, place = divmod(int(i), 4)
-        response = torch.from_numpy(groups[group].rollouts[place].response.token_ids)[None]
-        plain = batches[group].followed_by(response, torch.ones_like(response))
-        assert torch.equal(mine[1:], plain["position_ids"][:, 0])
-        if rows[group].media is not None:
-            assert inputs["multi_modal_inputs"][row] is rows[group].media
-    assert sum(bool(media) for media in inputs["multi_modal_inputs"]) == 4
+    lengths = [len(row.ids) for row in rows]
+    arrangement = arrange(groups, np.ones(12), lengths, UPDATES, 2, np.random.default_rng(7))
+    held = np.split(arrangement.rollout, 2)
+    for part, mine in zip(deal(arrangement, groups, rows, np.ones(12)), held, strict=True):
+        inputs = forward_inputs(part)
+        positions = inputs["position_ids"]
+        assert positions.dim() == 3 and positions.shape[1] == 4
+        ends = positions.offsets().tolist()
+        values = positions.values()
+        assert values.shape == (4, ends[-1])  # what verl hands to the model, packed
+        for row, i in enumerate(mine.tolist()):
+            own = values[:, ends[row] : ends[row + 1]]
+            assert own[0].tolist() == list(range(own.shape[1]))
+            if i == PADDING:
+                continue
+            group, place = divmod(i, 4)
+            batch = encoder.collate([encoder.encode(prompts[group])], "cpu")
+            response = torch.from_numpy(groups[group].rollouts[place].response.token_ids)[None]
+            plain = batch.followed_by(response, torch.ones_like(response))
+            assert torch.equal(own[1:], plain["position_ids"][:, 0])
+            media = inputs["multi_modal_inputs"][row]
+            assert media is rows[group].media or (not media and rows[group].media is None)

@@ -1,8 +1,10 @@
-"""From a step's groups to the batch that verl's ranks train on: pure functions, without verl.
+"""From a step's groups to what verl's ranks train on: pure functions, without verl.
 
-verl cuts a batch into one contiguous part a rank, and each part into contiguous mini-batches of one
-size. `arrange` puts the rollouts into that order, so that mini-batch k holds what the embedded
-engine's mini-batch k holds, whatever the number of ranks and of groups.
+`arrange` says which rank trains on which rollouts, and in which order: verl cuts a rank's rows into
+contiguous mini-batches of one size, so mini-batch k holds what the embedded engine's mini-batch k
+holds, whatever the number of ranks and of groups. `deal` packs the rows of each rank for the
+journey: a token once, a prompt once, pixels as references. On the rank, `forward_inputs` and
+`loss_inputs` make verl's tensors of them; made on the driver, they would be ten times as large.
 
 Rollouts without an advantage stay at home, pixels and all: they add nothing to the gradient. Their
 tokens belong into the mini-batch's token mean all the same. The clipped surrogate is proportional
@@ -12,7 +14,7 @@ to the advantage, so `factor` puts them back exactly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,11 +53,13 @@ class Arrangement:
     update    (M,) int64 mini-batch of the row
     factor    (I,) float64: the share of its tokens that a mini-batch sends to verl, which
               multiplies its advantages
+    ranks     data-parallel ranks
     """
 
     rollout: np.ndarray
     update: np.ndarray
     factor: np.ndarray
+    ranks: int
 
     @property
     def updates(self) -> int:
@@ -66,6 +70,30 @@ class Arrangement:
     def mini_batch_rows(self) -> int:
         """Rows of a mini-batch, over all ranks: verl's `mini_batch_size`."""
         return len(self.rollout) // self.updates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The m rows of one rank, as small as they can travel.
+
+    prompts      the prompts that its rows have, each once
+    prompt       (m,) int64 index into `prompts`, or PADDING
+    lengths      (m,) int64 tokens of each response; 1 for padding
+    tokens       (sum of lengths,) int32, the responses one after the other
+    logprobs     likewise float32, the sampler's; None where a rollout has none
+    advantages   (m,) float32, `Arrangement.factor` included
+    """
+
+    prompts: tuple[PromptRow, ...]
+    prompt: np.ndarray
+    lengths: np.ndarray
+    tokens: np.ndarray
+    logprobs: np.ndarray | None
+    advantages: np.ndarray
+
+    def split(self, values: np.ndarray) -> list[np.ndarray]:
+        """One value a response token -> one array a row."""
+        return np.split(values, np.cumsum(self.lengths)[:-1])
 
 
 def arrange(
@@ -102,57 +130,83 @@ def arrange(
         every = sum(int(tokens[i]) for piece in batch for i in piece.flat)
         factor[update] = (int(tokens[rows].sum()) + padding) / max(every, 1)
     numbers = np.broadcast_to(np.arange(updates)[None, :, None], seats.shape)
-    return Arrangement(seats.reshape(-1), numbers.reshape(-1), factor)
+    return Arrangement(seats.reshape(-1), numbers.reshape(-1), factor, ranks)
 
 
-def forward_inputs(
-    arrangement: Arrangement, groups: Sequence[Group], prompts: Sequence[PromptRow]
-) -> dict[str, Any]:
-    """What verl's `compute_log_prob` and `update_actor` both take, M rows; `prompts` has one entry
-    a group.
+def deal(
+    arrangement: Arrangement,
+    groups: Sequence[Group],
+    prompts: Sequence[PromptRow],
+    advantages: np.ndarray,
+) -> list[Rows]:
+    """The rows of each rank. `prompts` has one entry a group, `advantages` (N,) one a rollout."""
+    responses = _responses(groups)
+    owner = np.repeat(np.arange(len(groups)), [len(g.rollouts) for g in groups])
+    padding = arrangement.rollout == PADDING
+    scaled = arrangement.factor[arrangement.update] * advantages[arrangement.rollout]
+    scaled = np.where(padding, 0.0, scaled).astype(np.float32)
+    small = [_small(prompt) for prompt in prompts]
+    dealt: list[Rows] = []
+    for part in np.split(np.arange(len(padding)), arrangement.ranks):
+        rollouts = arrangement.rollout[part]
+        mine = [_FILLER if i == PADDING else responses[i] for i in rollouts.tolist()]
+        used, prompt = np.unique(owner[rollouts], return_inverse=True)
+        logprobs = [response.logprobs for response in mine]
+        dealt.append(
+            Rows(
+                prompts=tuple(small[i] for i in used.tolist()),
+                prompt=np.where(padding[part], PADDING, prompt),
+                lengths=np.array([len(response.token_ids) for response in mine]),
+                tokens=np.concatenate(
+                    [r.token_ids for r in mine], dtype=np.int32, casting="unsafe"
+                ),
+                logprobs=None
+                if any(row is None for row in logprobs)
+                else np.concatenate(logprobs, dtype=np.float32),  # pyright: ignore[reportArgumentType, reportCallIssue]
+                advantages=scaled[part],
+            )
+        )
+    return dealt
 
-    prompts, responses, input_ids   (M, jagged) int64
-    position_ids                    (M, jagged), or (M, 4, jagged): text and multimodal positions
-    response_mask                   (M, jagged) int64 over the response: what the loss runs over
+
+def forward_inputs(rows: Rows) -> dict[str, Any]:
+    """What verl's `compute_log_prob` and `update_actor` both take, for the m rows of a rank.
+
+    prompts, responses, input_ids   (m, jagged) int64
+    position_ids                    (m, jagged), or (m, 4, jagged): text and multimodal positions
+    response_mask                   (m, jagged) int64 over the response: what the loss runs over
     loss_mask                       likewise: what the token mean counts
-    multi_modal_inputs              a list of M mappings; only where a prompt has media
-
-    Rows of one group share their `media`, which is never copied here.
+    multi_modal_inputs              a list of m mappings; only for models with multimodal positions
     """
-    rows = _rows(arrangement, groups, prompts)
-    spatial = any(prompt.positions is not None for prompt in prompts)
-    asked, answers = [prompt.ids for prompt, _ in rows], [answer for _, answer in rows]
-    lengths = [len(ids) for ids in answers]
-    real = (arrangement.rollout != PADDING).astype(np.int64)
+    spatial = any(prompt.positions is not None for prompt in rows.prompts)
+    asked = [_PADDING_ROW if i == PADDING else rows.prompts[i] for i in rows.prompt.tolist()]
+    tokens = rows.tokens.astype(np.int64)
+    answers = rows.split(tokens)
+    ids = [prompt.ids.astype(np.int64) for prompt in asked]
+    real = (rows.prompt != PADDING).astype(np.int64)
     inputs: dict[str, Any] = {
-        "prompts": _jagged(asked),
-        "responses": _jagged(answers),
-        "input_ids": _jagged(
-            [part for row in zip(asked, answers, strict=True) for part in row], a_row=2
-        ),
-        "position_ids": _positions(rows, spatial),
-        "response_mask": _of_lengths(np.repeat(real, lengths), lengths),
+        "prompts": _jagged(ids),
+        "responses": _of_lengths(tokens, rows.lengths),
+        "input_ids": _jagged([part for row in zip(ids, answers, strict=True) for part in row], 2),
+        "position_ids": _positions(asked, rows.lengths, spatial),
+        "response_mask": _of_lengths(np.repeat(real, rows.lengths), rows.lengths),
         # Rows of padding count, as `factor` knows: no mini-batch's token mean divides by zero.
-        "loss_mask": _of_lengths(np.ones(sum(lengths), dtype=np.int64), lengths),
+        "loss_mask": _of_lengths(np.ones(len(tokens), dtype=np.int64), rows.lengths),
     }
-    if any(prompt.media for prompt in prompts):
-        inputs["multi_modal_inputs"] = [prompt.media or {} for prompt, _ in rows]
+    if spatial:
+        inputs["multi_modal_inputs"] = [prompt.media or {} for prompt in asked]
     return inputs
 
 
-def loss_inputs(
-    arrangement: Arrangement, advantages: np.ndarray, old_logprobs: Sequence[np.ndarray]
-) -> dict[str, Tensor]:
-    """What `update_actor` takes besides: `advantages` and `old_log_probs`, (M, jagged) float32.
+def loss_inputs(rows: Rows, old_logprobs: np.ndarray) -> dict[str, Tensor]:
+    """What `update_actor` takes besides: `advantages` and `old_log_probs`, (m, jagged) float32.
 
-    `advantages` (N,), one a rollout; `old_logprobs`, M arrays, one a row.
+    `old_logprobs` (sum of lengths,): of the responses, one after the other.
     """
-    lengths = [len(row) for row in old_logprobs]
-    own = np.where(arrangement.rollout == PADDING, 0.0, advantages[arrangement.rollout])
-    scaled = (own * arrangement.factor[arrangement.update]).astype(np.float32)
     return {
-        "advantages": _of_lengths(np.repeat(scaled, lengths), lengths),
-        "old_log_probs": _jagged([np.asarray(row, dtype=np.float32) for row in old_logprobs]),
+        "advantages": _of_lengths(np.repeat(rows.advantages, rows.lengths), rows.lengths),
+        # Ray hands out memory that must not be written to.
+        "old_log_probs": _of_lengths(old_logprobs.copy(), rows.lengths),
     }
 
 
@@ -174,70 +228,54 @@ def update_options(arrangement: Arrangement, temperature: float) -> dict[str, An
     }
 
 
-def response_logprobs(log_probs: Any, responses: Any) -> list[np.ndarray]:
-    """M arrays (R,) float32, one a row, from the `log_probs` (M, jagged) that `compute_log_prob`
-    gives over whole rows: entry t of a row is the log-prob of its token t + 1. `responses` are
-    those of `forward_inputs`."""
+def response_logprobs(rows: Rows, log_probs: Any) -> np.ndarray:
+    """(sum of lengths,) float32 log-probs of the responses, one after the other. `log_probs`
+    (m, jagged) is what `compute_log_prob` gives over whole rows: entry t of a row is the log-prob
+    of its token t + 1."""
     values, ends = log_probs.values().float().numpy(), log_probs.offsets()[1:].tolist()
-    lengths = responses.offsets().diff().tolist()
-    return [values[end - n - 1 : end - 1] for end, n in zip(ends, lengths, strict=True)]
+    pairs = zip(ends, rows.lengths.tolist(), strict=True)
+    return np.concatenate([values[end - n - 1 : end - 1] for end, n in pairs])
 
 
-def sampled_logprobs(arrangement: Arrangement, groups: Sequence[Group]) -> list[np.ndarray] | None:
-    """M arrays (R,) of the sampler's own log-probs, None where a rollout has none."""
-    responses = _responses(groups)
-    rows: list[np.ndarray] = []
-    for i in arrangement.rollout.tolist():
-        known = np.zeros(1, dtype=np.float32) if i == PADDING else responses[i].logprobs
-        if known is None:
-            return None
-        rows.append(known)
-    return rows
+_TOKEN = np.zeros(1, dtype=np.int64)
+#: A row of padding: one token of a prompt, one of a response.
+_PADDING_ROW = PromptRow(_TOKEN, np.zeros((3, 1), dtype=np.int64), 1)
+_FILLER = Response(_TOKEN, np.zeros(1, dtype=np.float32), "", True)
 
 
 def _responses(groups: Sequence[Group]) -> list[Response]:
     return [rollout.response for group in groups for rollout in group.rollouts]
 
 
-def _rows(
-    arrangement: Arrangement, groups: Sequence[Group], prompts: Sequence[PromptRow]
-) -> list[tuple[PromptRow, np.ndarray]]:
-    """Prompt and response tokens of each row; one token of each for padding."""
-    token = np.zeros(1, dtype=np.int64)
-    filler = (PromptRow(token, np.zeros((3, 1), dtype=np.int64), 1), token)
-    owner = np.repeat(np.arange(len(groups)), [len(g.rollouts) for g in groups]).tolist()
-    responses = _responses(groups)
-    return [
-        filler if i == PADDING else (prompts[owner[i]], responses[i].token_ids)
-        for i in arrangement.rollout.tolist()
-    ]
+def _small(prompt: PromptRow) -> PromptRow:
+    positions = None if prompt.positions is None else prompt.positions.astype(np.int32)
+    return replace(prompt, ids=prompt.ids.astype(np.int32), positions=positions)
 
 
-def _positions(rows: Sequence[tuple[PromptRow, np.ndarray]], spatial: bool) -> Tensor:
-    lengths = [len(prompt.ids) + len(answer) for prompt, answer in rows]
-    text = np.concatenate([np.arange(n) for n in lengths])
+def _positions(asked: Sequence[PromptRow], answers: np.ndarray, spatial: bool) -> Tensor:
+    lengths = np.array([len(prompt.ids) for prompt in asked]) + answers
+    starts = np.cumsum(lengths) - lengths
+    text = np.arange(lengths.sum()) - np.repeat(starts, lengths)
     if not spatial:
         return _of_lengths(text, lengths)
     values = np.empty((4, len(text)), dtype=np.int64)
     values[0] = text
-    start = 0
-    for (prompt, answer), length in zip(rows, lengths, strict=True):
+    for prompt, start, end in zip(asked, starts, starts + lengths, strict=True):
         assert prompt.positions is not None, "a model has multimodal positions or it has not"
         middle = start + len(prompt.ids)
         values[1:, start:middle] = prompt.positions
-        values[1:, middle : start + length] = prompt.next_position + np.arange(len(answer))
-        start += length
+        values[1:, middle:end] = prompt.next_position + np.arange(end - middle)
     return _of_lengths(values, lengths)
 
 
 def _jagged(parts: Sequence[np.ndarray], a_row: int = 1) -> Tensor:
     """Rows of `a_row` consecutive parts each, as one jagged tensor."""
     lengths = np.array([len(part) for part in parts]).reshape(-1, a_row).sum(axis=1)
-    return _of_lengths(np.concatenate(parts), lengths.tolist())
+    return _of_lengths(np.concatenate(parts), lengths)
 
 
-def _of_lengths(values: np.ndarray, lengths: Sequence[int]) -> Tensor:
-    """(M, *, jagged): the last dimension of `values`, cut into rows."""
+def _of_lengths(values: np.ndarray, lengths: np.ndarray) -> Tensor:
+    """(m, *, jagged): the last dimension of `values`, cut into rows."""
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     return torch.nested.nested_tensor_from_jagged(
         torch.from_numpy(values), offsets, jagged_dim=values.ndim

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -74,6 +74,31 @@ class VerlCluster:
 
         return ray.get([worker.__ray_call__.remote(run) for worker in self.workers.workers])
 
+    def share(self, parts: Sequence[Any]) -> list[Any]:
+        """The parts in Ray's object store, for `on_ranks` to hand out more than once. Blocks."""
+        import ray
+
+        return [ray.put(part) for part in parts]
+
+    def on_ranks(self, function: Callable[..., T | None], *parts: Sequence[Any]) -> list[T]:
+        """`function(worker, *(part[r] for part in parts))` on the workers of each data-parallel
+        rank r; an answer of each. A part may be one that `share` returned. Blocks."""
+        import ray
+
+        def run(holder: Any, *mine: Any) -> T | None:
+            return function(holder.worker_dict[_ROLE], *mine)
+
+        ranks = self.workers._query_dispatch_info("actor")
+        answers = ray.get(
+            [
+                worker.__ray_call__.remote(run, *(part[rank] for part in parts))
+                for worker, rank in zip(self.workers.workers, ranks, strict=True)
+            ]
+        )
+        pairs = zip(ranks, answers, strict=True)
+        found = {rank: answer for rank, answer in pairs if answer is not None}
+        return [found[rank] for rank in range(self.ranks)]
+
     def close(self) -> None:
         """Stop what was started here. A Ray that was there before stays, without our actors."""
         import ray
@@ -126,7 +151,8 @@ class VerlCluster:
         # A name of its own each time: Ray keeps the names of groups that are going away.
         name = f"zppo_{ray.get_runtime_context().get_job_id()}"
         layout = {name: [trainer.n_gpus_per_node] * trainer.nnodes}
-        manager = ResourcePoolManager(resource_pool_spec=layout, mapping={})
+        # One process a GPU: rollout servers live beside the trainer without asking Ray for more.
+        manager = ResourcePoolManager(resource_pool_spec=layout, mapping={}, max_colocate_count=1)
         manager.create_resource_pool()
         self.pool = manager.resource_pool_dict[name]
         worker = RayClassWithInitArgs(

@@ -11,7 +11,7 @@ import numpy as np
 from zppo.errors import EngineError
 from zppo.student.inputs import PromptEncoder
 from zppo.student.sampler import Sampling
-from zppo.student.verl.batch import arrange, forward_inputs
+from zppo.student.verl.batch import Rows, arrange, deal
 from zppo.student.verl.cluster import VerlCluster
 from zppo.student.verl.media import prompt_rows
 from zppo.student.verl.requests import sampling_params
@@ -42,7 +42,7 @@ class Fingerprint:
         self.gaps: list[float] = []
 
     async def check(
-        self, logprobs: Callable[[dict[str, Any]], Awaitable[list[np.ndarray]]]
+        self, logprobs: Callable[[Sequence[Rows]], Awaitable[list[np.ndarray]]]
     ) -> None:
         """Raises `EngineError` when a server and the trainer (`logprobs`) are further apart than
         `verl.fingerprint_tolerance`."""
@@ -51,15 +51,18 @@ class Fingerprint:
         )
         rollouts = tuple(Rollout(r, 0.0, RolloutStatus.GRADED) for r in responses)
         groups = [Group(self.prompt, rollouts)]
+        advantages = np.ones(len(rollouts))
         plan = arrange(
             groups,
-            np.ones(len(rollouts)),
+            advantages,
             [len(self.row.ids)],
             1,
             self.cluster.ranks,
             np.random.default_rng(0),
         )
-        trained = await logprobs(forward_inputs(plan, groups, [self.row]))
+        dealt = deal(plan, groups, [self.row], advantages)
+        pairs = zip(dealt, await logprobs(dealt), strict=True)
+        trained = [row for part, flat in pairs for row in part.split(flat)]
         gaps = dict.fromkeys(range(len(rollouts)), 0.0)
         for i, theirs in zip(plan.rollout.tolist(), trained, strict=True):
             sampled = responses[i].logprobs

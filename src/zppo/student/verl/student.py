@@ -14,15 +14,16 @@ import numpy as np
 from zppo.config import Config, EvaluationConfig, RolloutConfig
 from zppo.errors import ConfigError, EngineError, ModelError, RunError
 from zppo.student.base import RolloutChunk
-from zppo.student.inputs import PromptEncoder, with_pixel_limits
-from zppo.student.loading import LoadedModel, load_model
+from zppo.student.loading import LoadedModel
 from zppo.student.sampler import Sampling
 from zppo.student.verl import batch as rows
 from zppo.student.verl.cluster import VerlCluster
-from zppo.student.verl.config import compute_dtype, rollout_context, verl_config
+from zppo.student.verl.config import compute_dtype, verl_config
 from zppo.student.verl.fingerprint import Fingerprint
+from zppo.student.verl.learn import learn, score
 from zppo.student.verl.media import image_references, prompt_rows
 from zppo.student.verl.on_worker import apply_optimizer_settings, load_resharded, write_model
+from zppo.student.verl.reader import PromptReader
 from zppo.student.verl.requests import Answer, RequestedPrompt, Requests
 from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, Prompt, Response, UpdateStats
@@ -38,18 +39,8 @@ class VerlStudent:
     def __init__(self, loaded: LoadedModel, config: Config) -> None:
         self.config, self.options = config, config.verl
         self.loaded, self.tokenizer = loaded, loaded.tokenizer
-        self.encoder = PromptEncoder(
-            self.tokenizer,
-            loaded.model,
-            with_pixel_limits(loaded.image_processor, config.data),
-            video_fps=config.data.video_fps,
-            max_frames=config.data.max_frames,
-            video_max_pixels=config.data.video_max_pixels,
-            visual_tokens=config.data.reformulated_visual_tokens,
-            workers=config.data.workers,
-        )
-        text = loaded.model.config.get_text_config()
-        self._context = rollout_context(config, int(text.max_position_embeddings))
+        self.reader = PromptReader(loaded, config)
+        self.encoder, self._context = self.reader.encoder, self.reader.context_limit
         self.tree = verl_config(config, self._context)
         self.cluster = VerlCluster(self.tree, self.options)
         self.requests = Requests(self.cluster, loaded.stop_ids, self.encoder.placeholder_ids)
@@ -62,12 +53,7 @@ class VerlStudent:
     def from_config(cls, config: Config) -> VerlStudent:
         """Start the cluster that `config` describes. Raises `ModelError`, `ConfigError` for what
         this engine cannot do, and `EngineError` when the workers do not come up."""
-        _refuse(config)
-        s = config.student
-        loaded = load_model(
-            s.model, "cpu", s.dtype, s.chat_template, s.trust_remote_code, weights=False
-        )
-        return cls(loaded, config)
+        return cls(PromptReader.from_config(config).loaded, config)
 
     # -- sampling -----------------------------------------------------------------------------
 
@@ -116,27 +102,23 @@ class VerlStudent:
         self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
     ) -> UpdateStats:
         """See `Student.update`."""
-        from verl.utils import tensordict_utils as tu
-
         prompts = await asyncio.to_thread(prompt_rows, self.encoder, [g.prompt for g in groups])
         lengths = [len(prompt.ids) for prompt in prompts]
         rng = np.random.default_rng(list(seed))
         plan = rows.arrange(groups, advantages, lengths, updates, self.cluster.ranks, rng)
-        inputs = rows.forward_inputs(plan, groups, prompts)
-        sampled = rows.sampled_logprobs(plan, groups)
+        dealt = await asyncio.to_thread(rows.deal, plan, groups, prompts, advantages)
+        sent = await self.cluster.call("take the rollouts", self.cluster.share, dealt)
+        sampled = [part.logprobs for part in dealt]
         old, metrics = sampled, {}
-        if sampled is None or self._recomputes:
-            old = await self._logprobs(inputs)
-            metrics = _gap(plan, sampled, old)
-        assert old is not None
-        temperature = self.config.rollout.temperature
-        data = tu.get_tensordict(
-            inputs | rows.loss_inputs(plan, advantages, old),
-            rows.update_options(plan, temperature),
-        )
+        if self._recomputes or any(part is None for part in sampled):
+            old = await self._logprobs(sent)
+            metrics = _gap(dealt, old)
+        options = rows.update_options(plan, self.config.rollout.temperature)
         self._published = False
-        output = await self.cluster.call("update", self.cluster.workers.update_actor, data)
-        return UpdateStats(plan.updates, _summary(tu.get(output, "metrics"), updates) | metrics)
+        outputs = await self.cluster.call(
+            "update", self.cluster.on_ranks, learn, sent, old, [options] * plan.ranks
+        )
+        return UpdateStats(plan.updates, _summary(outputs[0], updates) | metrics)
 
     @property
     def _recomputes(self) -> bool:
@@ -149,17 +131,12 @@ class VerlStudent:
             wanted == "auto" and (compute_dtype(self.config) != "float32" or truncates)
         )
 
-    async def _logprobs(self, inputs: dict[str, Any]) -> list[np.ndarray]:
-        """The trainer's log-probs of each row's response tokens."""
-        from verl.utils import tensordict_utils as tu
-
-        data = tu.get_tensordict(
-            dict(inputs), rows.logprob_options(self.config.rollout.temperature)
+    async def _logprobs(self, dealt: Sequence[rows.Rows]) -> list[np.ndarray]:
+        """The trainer's log-probs of the response tokens, one array a rank."""
+        temperature = [self.config.rollout.temperature] * len(dealt)
+        return await self.cluster.call(
+            "compute log-probs", self.cluster.on_ranks, score, dealt, temperature
         )
-        output = await self.cluster.call(
-            "compute log-probs", self.cluster.workers.compute_log_prob, data
-        )
-        return rows.response_logprobs(output["log_probs"], inputs["responses"])
 
     async def distill(self, groups: Sequence[Group], teacher: ReadsTokens) -> UpdateStats:
         """Not possible: a teacher's distributions never leave its process."""
@@ -184,11 +161,11 @@ class VerlStudent:
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """See `Student.prompt_tokens`."""
-        return self.encoder.length(prompt)
+        return self.reader.prompt_tokens(prompt)
 
     def rendered(self, prompt: Prompt) -> str:
         """See `Student.rendered`."""
-        return self.encoder.rendered(prompt)
+        return self.reader.rendered(prompt)
 
     @property
     def context_limit(self) -> int:
@@ -278,31 +255,20 @@ class VerlStudent:
         self.cluster.close()
 
 
-def _refuse(config: Config) -> None:
-    """Raise `ConfigError` for what this engine cannot do."""
-    if config.student.lora is not None:
-        raise ConfigError("student.engine=verl trains all weights; leave student.lora out.")
-    if config.student.model.endswith(".gguf"):
-        raise ConfigError("student.engine=verl reads no GGUF files; convert the model first.")
-    if "distill" in config.method:
-        raise ConfigError(
-            f"method `{config.method}` needs student and teacher in one process; set "
-            "student.engine=local."
-        )
-
-
-def _gap(
-    plan: rows.Arrangement, sampled: list[np.ndarray] | None, trained: list[np.ndarray]
-) -> dict[str, float]:
-    """Server against trainer, on all rows that are rollouts."""
-    if sampled is None:
+def _gap(dealt: Sequence[rows.Rows], trained: Sequence[np.ndarray]) -> dict[str, float]:
+    """Server against trainer, on all rows that are rollouts and have the server's log-probs."""
+    gaps = [
+        np.abs(part.logprobs - theirs)[np.repeat(part.prompt != rows.PADDING, part.lengths)]
+        for part, theirs in zip(dealt, trained, strict=True)
+        if part.logprobs is not None
+    ]
+    tokens = sum(len(gap) for gap in gaps)
+    if not tokens:
         return {}
-    pairs = zip(plan.rollout.tolist(), sampled, trained, strict=True)
-    gaps = [np.abs(s - t) for i, s, t in pairs if i != rows.PADDING]
-    if not gaps:
-        return {}
-    every = np.concatenate(gaps)
-    return {"logprob_gap/mean": float(every.mean()), "logprob_gap/max": float(every.max())}
+    return {
+        "logprob_gap/mean": sum(float(gap.sum()) for gap in gaps) / tokens,
+        "logprob_gap/max": max(float(gap.max(initial=0.0)) for gap in gaps),
+    }
 
 
 def _summary(metrics: dict[str, Any], updates: int) -> dict[str, float]:
