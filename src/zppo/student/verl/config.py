@@ -108,7 +108,6 @@ def _settings(config: Config, context: int) -> dict[str, Any]:
         "tensor_model_parallel_size": v.tensor_parallel,
         "gpu_memory_utilization": v.gpu_memory_utilization,
         "calculate_log_probs": True,
-        "load_format": "auto",
         "seed": config.seed,
         "free_cache_engine": True,
     }

@@ -13,12 +13,10 @@ import torch
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry, TokenOutput
 
-#: Makes servers misbehave, for tests of what follows from it: see `_Server.generate`.
-FAULT = "ZPPO_TEST_ROLLOUT_FAULT"
-
 
 class _Server:
-    """A model in fp32 that answers `generate` and takes weights."""
+    """A model in fp32 that answers `generate` and takes weights. `fault` makes it misbehave:
+    "refuse:N" fails every Nth request, "stale" keeps the weights it has."""
 
     def __init__(self, path: str) -> None:
         import transformers
@@ -34,14 +32,15 @@ class _Server:
         self.config = self.model.config
         self.asleep = True
         self.requests = 0
+        self.fault = ""
 
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
     ) -> TokenOutput:
         assert not self.asleep, "asked while asleep"
         self.requests += 1
-        fault = os.environ.get(FAULT, "")
-        if fault.startswith("refuse:") and self.requests % int(fault.partition(":")[2]) == 0:
+        kind, _, every = self.fault.partition(":")
+        if kind == "refuse" and self.requests % int(every) == 0:
             raise ValueError("refused on order")
         await asyncio.sleep(0)
         return self._sample(prompt_ids, sampling_params)
@@ -72,13 +71,16 @@ class _Server:
             ids = torch.tensor([[token]])
         return TokenOutput(token_ids=tokens, log_probs=logprobs, stop_reason="completed")
 
-    async def load(self, weights: dict[str, torch.Tensor], last: bool) -> None:
-        if os.environ.get(FAULT) == "stale":
+    async def load(self, weights: dict[str, torch.Tensor]) -> None:
+        if self.fault == "stale":
             return
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
+
+    async def misbehave(self, fault: str) -> None:
+        self.fault, self.requests = fault, 0
 
     async def wake_up(self) -> None:
         self.asleep = False
@@ -127,7 +129,7 @@ class HFAdapter(BaseRollout):
 
     async def update_weights(self, weights: Generator[tuple[str, torch.Tensor]], **_: Any) -> None:
         found = {name: tensor.detach().cpu().clone() for name, tensor in weights}
-        await self._handle().load.remote(found, True)
+        await self._handle().load.remote(found)
 
     async def release(self) -> None:
         await self._handle().sleep.remote()
@@ -135,3 +137,12 @@ class HFAdapter(BaseRollout):
 
 RolloutReplicaRegistry.register("hf", lambda: HFReplica)
 _ROLLOUT_REGISTRY[("hf", "async")] = "verl_cpu_rollout.HFAdapter"
+
+
+def _vllm() -> type[RolloutReplica]:
+    from verl_cpu_vllm import Replica
+
+    return Replica
+
+
+RolloutReplicaRegistry.register("vllm", _vllm)
