@@ -130,6 +130,6 @@ def test_attention_that_is_not_plain_softmax_is_refused():
     from zppo.errors import ModelError
 
     keys = torch.zeros(1, 1, 2, 4)
-    past = Branches(keys, keys, None, keys, keys, Layout(1, 1))
+    past = Branches(keys, keys, None, keys, keys, Layout(1, 1), 2)
     with torch.no_grad(), pytest.raises(ModelError, match="softcap"):
         attention(torch.nn.Identity(), torch.zeros(1, 1, 1, 4), past, None, None, softcap=30.0)

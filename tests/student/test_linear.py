@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zppo.student import linear
-from zppo.student.linear import use_onednn
+from zppo.student.linear import packed_weights, use_onednn
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -45,7 +45,67 @@ def test_other_types_stay_with_torch():
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
-def test_a_torch_without_the_operation_keeps_its_own(monkeypatch):
-    monkeypatch.setattr(linear, "_PRODUCT", "no_such_operation")
+@pytest.mark.parametrize("name", ["_PRODUCT", "_PACK"])
+def test_a_torch_without_the_operations_keeps_its_own(monkeypatch, name):
+    monkeypatch.setattr(linear, name, "no_such_operation")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert not linear.onednn_is_faster.__wrapped__()
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """The weights packed so far."""
+    found = []
+    pack = torch.ops.mkldnn._reorder_linear_weight
+
+    def watched(weight, rows):
+        found.append(weight)
+        return pack(weight, rows)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", watched)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (1, 1), (2, 40), (2, 0)])
+@torch.no_grad()
+def test_packed_weights_give_the_same(packed, dtype, bias, shape):
+    torch.manual_seed(0)
+    layer = nn.Linear(30, 50, bias).to(dtype)
+    x = torch.randn(*shape, 30, dtype=dtype)
+    expected = F.linear(x, layer.weight, layer.bias)
+    use_onednn(layer)
+    with packed_weights(layer):
+        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(layer(x), expected)
+    assert len(packed) == (x.numel() > 0)
+    torch.testing.assert_close(layer(x), expected)
+    assert len(packed) == (x.numel() > 0)
+
+
+@torch.no_grad()
+def test_no_packed_weight_outlives_its_block():
+    layer, x = nn.Linear(30, 50), torch.randn(2, 30)
+    use_onednn(layer)
+    with pytest.raises(KeyError), packed_weights(layer):
+        before = layer(x)
+        raise KeyError
+    layer.weight.mul_(2.0)
+    after = F.linear(x, layer.weight, layer.bias)
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(layer(x), after)
+    with packed_weights(layer):
+        torch.testing.assert_close(layer(x), after)
+
+
+@torch.no_grad()
+def test_only_layers_that_run_and_were_set_up_are_packed(packed):
+    runs, rests, not_ours = (nn.Linear(4, 4) for _ in range(3))
+    model = nn.ModuleList([runs, rests])
+    use_onednn(model)
+    with packed_weights(model, runs, not_ours):
+        runs(torch.ones(1, 4))
+        not_ours(torch.ones(1, 4))
+    assert len(packed) == 1 and packed[0] is runs.weight
+    assert "forward" not in not_ours.__dict__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from transformers import (
 from tests import tiny
 from zppo.config import RolloutConfig
 from zppo.errors import RunError
+from zppo.student import sampler
 from zppo.student.batching import Piece
+from zppo.student.linear import use_onednn
 from zppo.student.sampler import Sampling, _pick, _SeenTokens, sample_groups, truncate
+from zppo.types import Group, Rollout, RolloutStatus
 
 
 def roll(student, prompts, n, seed=(0,), sampling=None):
@@ -114,6 +118,52 @@ def test_finished_rows_leave_and_the_rest_is_unharmed():
         np.testing.assert_allclose(
             values[row, : len(response.token_ids)], response.logprobs, atol=1e-4
         )
+
+
+def tied(kind):
+    """A student whose layers run through oneDNN on any CPU, its LM head tied to its embedding."""
+    student = tiny.student(kind, "student.share_prompt=false")
+    student.head.weight = student.decoder.get_input_embeddings().weight
+    use_onednn(student.model)
+    return student
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
+def test_packed_weights_sample_the_same(kind, monkeypatch):
+    student, prompts = tied(kind), tiny.prompts(kind)
+    packed = [r for g in roll(student, prompts, 4) for r in g]
+    monkeypatch.setattr(sampler, "packed_weights", lambda *models: nullcontext())
+    plain = [r for g in roll(student, prompts, 4) for r in g]
+    for a, b in zip(packed, plain, strict=True):
+        assert a.token_ids.tolist() == b.token_ids.tolist()
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid"])
+def test_a_rollout_after_an_update_is_of_the_new_weights(kind):
+    student, prompts = tied(kind), tiny.prompts(kind)
+    encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
+    pieces = [Piece(g, (0, 1, 2, 3), 4 * g) for g in range(len(prompts))]
+
+    def rolled_and_recomputed():
+        groups = roll(student, prompts, 4, (5,))
+        responses = [r for group in groups for r in group]
+        with torch.no_grad():
+            values, _ = student.trainer.logprobs(pieces, encoded, responses)
+        for row, response in enumerate(responses):
+            length = len(response.token_ids)
+            np.testing.assert_allclose(values[row, :length], response.logprobs, atol=1e-4)
+        return groups, values
+
+    groups, before = rolled_and_recomputed()
+    learnt = [
+        Group(p, tuple(Rollout(r, 0.0, RolloutStatus.GRADED) for r in responses))
+        for p, responses in zip(prompts, groups, strict=True)
+    ]
+    advantages = np.tile([1.0, -1.0], 2 * len(prompts))
+    asyncio.run(student.update(learnt, advantages, 1, (0,)))
+    _, after = rolled_and_recomputed()
+    assert abs(float(before[0, 0] - after[0, 0])) > 1e-3
 
 
 def test_samples_follow_the_model_distribution():
@@ -223,7 +273,8 @@ def test_rare_tokens_and_banned_ones_in_a_large_vocabulary():
     logits = torch.randn(1, 3_000, generator=torch.Generator().manual_seed(1)) * 2
     logits[0, ::3] = float("-inf")
     n = 60_000
-    token, total = _pick(logits.expand(n, -1), torch.Generator().manual_seed(0))
+    points = torch.rand(n, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    token, total = _pick(logits.expand(n, -1), points)
     torch.testing.assert_close(total[0], logits.logsumexp(-1)[0])
     probs = logits.softmax(-1)[0].double()
     counts = torch.bincount(token, minlength=3_000).double()

@@ -83,6 +83,7 @@ class Branches:
     prompt_keys, prompt_values   (B, K, P, D)
     bias                         (B, 1, 1, P), -inf at left padding; None without padding
     keys, values                 (R, K, T, D), the responses' own
+    length                       how many of these T columns are in use, the first ones
     """
 
     prompt_keys: Tensor
@@ -91,6 +92,7 @@ class Branches:
     keys: Tensor
     values: Tensor
     layout: Layout
+    length: int
 
 
 def can_share_attention(config: Any) -> bool:
@@ -161,30 +163,18 @@ def attention(
 def _next_token(query: Tensor, past: Branches, scale: float) -> Tensor:
     """(R, K * Q, 1, D): one query a row attends to the prompt and to all own keys."""
     R, heads, _, D = query.shape
-    K = past.keys.shape[1]
+    K, P = past.prompt_keys.shape[1:3]
     rows = (query * scale).view(R, K, heads // K, D)
-    out_p, sum_p, top_p = _partial(
-        past.layout.by_prompt(rows), past.prompt_keys, past.prompt_values, past.bias
-    )
-    out_p, sum_p, top_p = (past.layout.by_row(x) for x in (out_p, sum_p, top_p))
-    out_r, sum_r, top_r = _partial(rows, past.keys, past.values, None)
-    top = torch.maximum(top_p, top_r)
-    weight_p, weight_r = (top_p - top).exp_(), (top_r - top).exp_()
-    total = sum_p * weight_p + sum_r * weight_r
-    out = out_p * (weight_p / total) + out_r * (weight_r / total)
-    return out.to(query.dtype).reshape(R, heads, 1, D)
-
-
-def _partial(
-    query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax attention before its division: (sum of e^(s - top) v, sum of e^(s - top), top)."""
-    scores = (query @ keys.transpose(-1, -2)).float()
-    if bias is not None:
-        scores += bias
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    return (weights.to(values.dtype) @ values).float(), weights.sum(-1, keepdim=True), top
+    layout = past.layout
+    of_prompt = layout.by_prompt(rows) @ past.prompt_keys.transpose(-1, -2)
+    if past.bias is not None:
+        of_prompt += past.bias
+    # Over the whole block: products copy a part of it first.
+    of_own = rows @ past.keys.transpose(-1, -2)
+    of_own[..., past.length :] = float("-inf")
+    weights = torch.cat([layout.by_row(of_prompt), of_own], dim=-1).softmax(-1)
+    out = layout.by_row(layout.by_prompt(weights[..., :P]) @ past.prompt_values)
+    return (out + weights[..., P:] @ past.values).reshape(R, heads, 1, D)
 
 
 class _Cascade(torch.autograd.Function):

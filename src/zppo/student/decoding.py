@@ -11,8 +11,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
 from zppo.student.prefix import can_share_prompt
 
-# Own keys of a response are allocated for this many tokens at first, then doubled.
-FIRST_BLOCK = 64
+# Own keys of a response are allocated for this many more tokens at a time. Each new block copies
+# what there is once; what there is is read for each of the tokens.
+BLOCK = 64
 # Prompts without a live response leave the batch when fewer than this share of them has one.
 DROP_PROMPTS_BELOW = 0.8
 
@@ -118,20 +119,19 @@ class _ResponseAttention(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         start, self.length = self.length, self.length + key_states.shape[2]
         if start == 0:
-            R, K, _, D = key_states.shape
-            size = (R, K, max(min(FIRST_BLOCK, self.limit), self.length), D)
-            self.keys, self.values = key_states.new_empty(size), value_states.new_empty(size)
-        elif self.length > self.keys.shape[2]:
-            self.keys, self.values = (self._grown(x, start) for x in (self.keys, self.values))
+            self.keys, self.values = (x[:, :, :0] for x in (key_states, value_states))
+        if self.length > self.keys.shape[2]:
+            self.keys, self.values = (self._grown(x) for x in (self.keys, self.values))
         self.keys[:, :, start : self.length] = key_states
         self.values[:, :, start : self.length] = value_states
         past = Branches(
             self.prompt_keys,
             self.prompt_values,
             self.bias,
-            self.keys[:, :, : self.length],
-            self.values[:, :, : self.length],
+            self.keys,
+            self.values,
             self.layout,
+            self.length,
         )
         return past, None
 
@@ -147,8 +147,9 @@ class _ResponseAttention(DynamicLayer):
     def get_seq_length(self) -> int:
         return 0
 
-    def _grown(self, block: Tensor, used: int) -> Tensor:
-        R, K, capacity, D = block.shape
-        larger = block.new_empty(R, K, min(2 * capacity, self.limit), D)
-        larger[:, :, :used] = block[:, :, :used]
+    def _grown(self, block: Tensor) -> Tensor:
+        R, K, used, D = block.shape
+        # Zeros: columns not in use have weight zero, which a NaN would survive.
+        larger = block.new_zeros(R, K, min(used + BLOCK, self.limit), D)
+        larger[:, :, :used] = block
         return larger

@@ -8,6 +8,8 @@ Both are true fp32. On Intel processors, on GPUs and in bf16 torch's own choice 
 from __future__ import annotations
 
 import functools
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -18,6 +20,11 @@ from torch import Tensor, nn
 
 # Not part of torch's public interface: where a version lacks it, torch's own choice stays.
 _PRODUCT = "_linear_pointwise"
+_PACK = "_reorder_linear_weight"
+_PACKABLE = (torch.float32, torch.bfloat16)
+# oneDNN chooses the order for this many rows of x. One for few rows serves many as well; one for
+# a single row does not (benchmarks/notes.md).
+ROWS = 16
 
 
 @functools.cache
@@ -25,7 +32,9 @@ def onednn_is_faster() -> bool:
     """Whether this machine is one on which oneDNN's fp32 products are the faster ones."""
     if torch.backends.cpu.get_cpu_capability() not in ("AVX512", "AVX512_VNNI"):
         return False
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, _PRODUCT):
+    if not torch.backends.mkldnn.is_available() or not all(
+        hasattr(torch.ops.mkldnn, name) for name in (_PRODUCT, _PACK)
+    ):
         return False
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -33,9 +42,9 @@ def onednn_is_faster() -> bool:
         return False
 
 
-def use_onednn(model: nn.Module) -> None:
-    """Send the fp32 linear layers of a model on the CPU through oneDNN."""
-    for module in model.modules():
+def use_onednn(*models: nn.Module) -> None:
+    """Send the fp32 linear layers of models on the CPU through oneDNN."""
+    for module in (m for model in models for m in model.modules()):
         if type(module) is nn.Linear:
             setattr(module, "forward", MethodType(_forward, module))  # noqa: B010
 
@@ -70,3 +79,38 @@ class _Linear(torch.autograd.Function):
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@contextmanager
+def packed_weights(*models: nn.Module) -> Generator[None]:
+    """Within it, without gradients, the layers that `use_onednn` was told of run on copies of
+    their weights in the order in which oneDNN's products read them. A layer's copy is made when
+    it first runs and is gone at the end: weights must not change within."""
+    layers = [m for model in models for m in model.modules() if _is_ours(m)]
+    for layer in layers:
+        setattr(layer, "forward", _Packed(layer))  # noqa: B010
+    try:
+        yield
+    finally:
+        use_onednn(*layers)
+
+
+def _is_ours(module: nn.Module) -> bool:
+    forward = module.__dict__.get("forward")
+    return isinstance(forward, MethodType) and forward.__func__ is _forward
+
+
+class _Packed:
+    """The forward of a linear layer (O, I) that packs its weight on the first call."""
+
+    def __init__(self, layer: Any):
+        self.layer = layer
+        self.weight: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.dtype not in _PACKABLE or x.numel() == 0:
+            return _forward(self.layer, x)
+        if self.weight is None:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, ROWS)
+        flat = x.reshape(-1, x.shape[-1])
+        return _product(flat, self.weight, self.layer.bias).view(*x.shape[:-1], -1)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from zppo.config import EvaluationConfig, RolloutConfig
 from zppo.errors import RunError
 from zppo.student.decoding import branch
 from zppo.student.inputs import PromptBatch
+from zppo.student.linear import packed_weights
 from zppo.student.losses import sampling_logits
 
 # Removing finished rows copies the cache once; below this share of live rows it has paid off.
@@ -24,6 +25,9 @@ COMPACT_BELOW = 0.8
 CHECK_EVERY = 8
 # Entries of the vocabulary whose probabilities are summed before one of them is drawn.
 BLOCK = 256
+# Logits from which tokens are drawn at a time on a CPU. One megabyte in fp32 stays in the cache,
+# and malloc keeps it: larger pieces go back to the system and come back page by page.
+DRAW_CHUNK = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class SampledGroup:
 @torch.no_grad()
 def sample_groups(
     model: Any,
-    head: Callable[[Tensor], Tensor],
+    head: nn.Module,
     prompts: PromptBatch,
     n: int,
     sampling: Sampling,
@@ -110,30 +114,31 @@ def sample_groups(
     # Asking how many rows are alive makes a GPU wait, so there it is asked now and then.
     patience = 1 if device.type == "cpu" else CHECK_EVERY
 
-    for step in range(limit):
-        token, logprob = _draw(head(hidden), sampling, banned, seen, generator)
-        seen.add(token)
-        # A row that has stopped may still be carried along; what it says is cut off at the end.
-        tokens_NT[live, step], logprobs_NT[live, step] = token, logprob
-        stopped = torch.isin(token, stops) & ~finished[live]
-        lengths[live] = torch.where(stopped, step + 1, lengths[live])
-        finished[live] |= stopped
-        if step == limit - 1 or abandoned():
-            break
-        if (step + 1) % patience == 0:
-            going = (~finished[live]).nonzero().squeeze(-1)
-            if len(going) == 0:
+    with packed_weights(model, head):
+        for step in range(limit):
+            token, logprob = _draw(head(hidden), sampling, banned, seen, generator)
+            seen.add(token)
+            # A row that has stopped may still be carried along; what it says is cut off at the end.
+            tokens_NT[live, step], logprobs_NT[live, step] = token, logprob
+            stopped = torch.isin(token, stops) & ~finished[live]
+            lengths[live] = torch.where(stopped, step + 1, lengths[live])
+            finished[live] |= stopped
+            if step == limit - 1 or abandoned():
                 break
-            if len(going) < COMPACT_BELOW * len(live):
-                rows.keep(going)
-                seen.keep(going)
-                live, owner, token = (x.index_select(0, going) for x in (live, owner, token))
-        hidden = model(
-            input_ids=token[:, None],
-            position_ids=prompts.next_positions(owner, torch.tensor([step], device=device)),
-            use_cache=True,
-            **rows.inputs(),
-        ).last_hidden_state[:, -1]
+            if (step + 1) % patience == 0:
+                going = (~finished[live]).nonzero().squeeze(-1)
+                if len(going) == 0:
+                    break
+                if len(going) < COMPACT_BELOW * len(live):
+                    rows.keep(going)
+                    seen.keep(going)
+                    live, owner, token = (x.index_select(0, going) for x in (live, owner, token))
+            hidden = model(
+                input_ids=token[:, None],
+                position_ids=prompts.next_positions(owner, torch.tensor([step], device=device)),
+                use_cache=True,
+                **rows.inputs(),
+            ).last_hidden_state[:, -1]
 
     if not bool(logprobs_NT.isfinite().all()):  # asked once: a GPU would wait at every token
         raise RunError(
@@ -157,14 +162,28 @@ def _draw(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head."""
+    N, V = logits.shape
+    points = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
+    whole = seen.active or logits.device.type != "cpu"
+    rows = N if whole else max(1, DRAW_CHUNK // V)
+    chunks = zip(logits.split(rows), points.split(rows), strict=True)
+    drawn = [_draw_at(part, point, sampling, banned, seen) for part, point in chunks]
+    token, logprob = zip(*drawn, strict=True)
+    return torch.cat(token), torch.cat(logprob)
+
+
+def _draw_at(
+    logits: Tensor, points: Tensor, sampling: Sampling, banned: Sequence[int], seen: _SeenTokens
+) -> tuple[Tensor, Tensor]:
+    """`_draw`, at given points (N, 1) of the cumulative distributions, each in [0, 1)."""
     logits = sampling_logits(logits, sampling.temperature or 1.0, banned)
     if sampling.temperature == 0.0:
         token = seen.penalise(logits).argmax(-1)
         return token, _logprob(logits, token, logits.logsumexp(-1))
     if seen.active or sampling.truncates:
-        token, _ = _pick(truncate(seen.penalise(logits), sampling), generator)
+        token, _ = _pick(truncate(seen.penalise(logits), sampling), points)
         return token, _logprob(logits, token, logits.logsumexp(-1))
-    token, total = _pick(logits, generator)
+    token, total = _pick(logits, points)
     return token, _logprob(logits, token, total)
 
 
@@ -172,8 +191,9 @@ def _logprob(logits: Tensor, token: Tensor, total: Tensor) -> Tensor:
     return logits.gather(-1, token[:, None]).squeeze(-1) - total
 
 
-def _pick(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A draw from softmax(logits) a row, and the log of the softmax's denominator; both (N,).
+def _pick(logits: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The token at `points` (N, 1) of each row's cumulative softmax(logits), and the log of the
+    softmax's denominator; both (N,).
 
     Inverts the cumulative distribution, first over blocks of the vocabulary and then within the
     block: two passes over (N, V) less than softmax and torch.multinomial, which also draws a
@@ -185,8 +205,7 @@ def _pick(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     weights = F.pad((logits - top).exp_(), (0, -V % BLOCK)).view(N, -1, BLOCK)
     blocks = weights.sum(-1).double().cumsum(-1)
     total = blocks[:, -1:]
-    point = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
-    point = torch.minimum(point * total, total.nextafter(torch.zeros_like(total)))
+    point = torch.minimum(points * total, total.nextafter(torch.zeros_like(total)))
     # right=True: the first entry whose sum lies above the point, so never one of weight zero.
     block = torch.searchsorted(blocks, point, right=True)
     block = block.clamp(max=blocks.shape[-1] - 1)  # only where logits are no numbers
