@@ -35,6 +35,18 @@ ON_CPU = [
 ]
 
 
+#: vLLM's CPU build cannot sleep, and reads no prompt in parts.
+VLLM_ON_CPU = [
+    "actor_rollout_ref.rollout.free_cache_engine=false",
+    "actor_rollout_ref.rollout.enforce_eager=true",
+    "actor_rollout_ref.rollout.enable_chunked_prefill=false",
+    "actor_rollout_ref.rollout.enable_prefix_caching=false",
+    "actor_rollout_ref.rollout.max_num_seqs=16",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=64",
+    "actor_rollout_ref.rollout.load_format=auto",
+]
+
+
 @contextmanager
 def ray_of_cpus() -> Iterator[None]:
     """A Ray that believes in GPUs."""
@@ -53,10 +65,14 @@ def ray_of_cpus() -> Iterator[None]:
         ray.shutdown()
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, head_dim: int | None = None) -> Path:
     """A tiny Llama of fp32 weights."""
     loaded = tiny.loaded("llama")
-    loaded.model.save_pretrained(folder)
+    model = loaded.model
+    if head_dim is not None:  # vLLM knows few of them
+        model.config.head_dim = head_dim
+        model = type(model)(model.config)
+    model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     return folder
 
@@ -71,8 +87,12 @@ def write_questions(file: Path, number: int = 24) -> Path:
     return file
 
 
-def config(model: Path, ranks: int, *overrides: str, method: str = "grpo") -> Config:
-    listed = json.dumps(ON_CPU)
+def overrides(*more: str) -> str:
+    """What `verl.overrides` must be on a CPU."""
+    return json.dumps([*ON_CPU, *more])
+
+
+def config(model: Path, ranks: int, *more: str, method: str = "grpo") -> Config:
     return load_config(
         None,
         [
@@ -87,7 +107,7 @@ def config(model: Path, ranks: int, *overrides: str, method: str = "grpo") -> Co
             "verl.worker_timeout=900",
             "verl.request_timeout=300",
             "verl.fingerprint_tolerance=1e-4",
-            f"verl.overrides={listed}",
+            f"verl.overrides={overrides()}",
             "data.max_prompt_tokens=512",
             "data.validation=null",
             "rollout.max_response_tokens=12",
@@ -99,7 +119,7 @@ def config(model: Path, ranks: int, *overrides: str, method: str = "grpo") -> Co
             "algorithm.candidate_max_tokens=32",
             "optimizer.updates_per_step=2",
             "optimizer.lr=1e-3",
-            *overrides,
+            *more,
         ],
     )
 

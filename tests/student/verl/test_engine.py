@@ -125,12 +125,13 @@ def test_grpo_runs_from_its_config_and_the_reward_rises(engine, student, files):
         f"data.train={files.questions}",
         f"run.dir={files.root}/grpo-{engine.ranks}",
         "run.steps=8",
-        "optimizer.lr=5e-3",
+        "algorithm.group_size=8",
+        "optimizer.lr=3e-2",
     )
     train(config, build=e.same_engine(e.Stays(student), e.LikesVowels()), quiet=True)
     rewards = [row["accuracy/plain"] for row in comparable(Path(config.run.dir))]
     assert len(rewards) == 8
-    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.2
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.3
 
 
 def test_a_zppo_run_resumed_is_a_zppo_run_uninterrupted(engine, student, files):
