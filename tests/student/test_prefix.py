@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import LinearAttentionLayer
 
 from tests import tiny
+from zppo.errors import ModelError
 from zppo.student.batching import Piece
+from zppo.student.prefix import prompt_cache
 from zppo.types import Response
 
 LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
@@ -87,3 +90,10 @@ def test_gradient_checkpointing_changes_nothing(kind, share):
     assert grads.keys() == expected_grads.keys()
     for name, gradient in expected_grads.items():
         torch.testing.assert_close(grads[name], gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_linear_attention_of_an_older_transformers_is_refused(monkeypatch):
+    older = object.__new__(LinearAttentionLayer)  # up to 5.18 it has no `number_of_states`
+    monkeypatch.setattr("zppo.student.prefix._layers_of", lambda config: [older])
+    with pytest.raises(ModelError, match=r"transformers 5\.19"):
+        prompt_cache(tiny.loaded("hybrid").model.config)

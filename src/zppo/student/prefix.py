@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor
 from transformers.cache_utils import (
     Cache,
@@ -146,6 +147,11 @@ def prompt_cache(config: Any) -> DynamicCache:
         if type(layer) is DynamicLayer:
             layers.append(_PromptAttention())
         elif type(layer) is LinearAttentionLayer:
+            if not hasattr(layer, "number_of_states"):
+                raise ModelError(
+                    "student.engine=local trains models with linear attention on transformers "
+                    f"5.19 or later, and {transformers.__version__} is here."
+                )
             layers.append(_PromptLinear(number_of_states=layer.number_of_states))
         else:
             raise ModelError(
