@@ -6,8 +6,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from tests import tiny
 from tests.e2e.test_methods import LuckyGrader
 from tests.runs.fakes import comparable
 from tests.student.verl import engine as e
+from zppo.config import Config
 from zppo.errors import EngineError
 from zppo.runs.export import export
 from zppo.runs.train import resume, train
@@ -60,6 +63,16 @@ def student(engine):
     """The engine with the weights and the optimiser it started with."""
     engine.student.load(engine.fresh)
     return engine.student
+
+
+@contextmanager
+def _optimizer_of(config: Config, student: Any) -> Iterator[None]:
+    """What is loaded meanwhile gets the optimiser's settings of another config."""
+    before, student.config = student.config, config
+    try:
+        yield
+    finally:
+        student.config = before
 
 
 def test_the_update_is_that_of_the_embedded_engine(engine, student):
@@ -128,6 +141,8 @@ def test_grpo_runs_from_its_config_and_the_reward_rises(engine, student, files):
         "algorithm.group_size=8",
         "optimizer.lr=3e-2",
     )
+    with _optimizer_of(config, student):
+        student.load(engine.fresh)
     train(config, build=e.same_engine(e.Stays(student), e.LikesVowels()), quiet=True)
     rewards = [row["accuracy/plain"] for row in comparable(Path(config.run.dir))]
     assert len(rewards) == 8
@@ -211,11 +226,8 @@ def test_a_checkpoint_loads_on_another_number_of_ranks(engine, student, files):
 
 def test_a_resumed_run_may_have_another_learning_rate(engine, student, files):
     changed = e.config(files.model, engine.ranks, "optimizer.lr=7e-5")
-    before, student.config = student.config, changed
-    try:
+    with _optimizer_of(changed, student):
         student.load(engine.fresh)
-    finally:
-        student.config = before
     rates = student.cluster.on_each_worker(
         lambda worker: [g["lr"] for g in worker.actor.engine.optimizer.param_groups]
     )

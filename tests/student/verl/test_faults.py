@@ -26,7 +26,6 @@ from zppo.runs.train import resume, train
 
 pytestmark = [pytest.mark.verl, pytest.mark.skipif(not e.READY, reason=e.REASON)]
 
-RANKS = 2
 #: Seconds from the kill to the message. Nothing waits longer than `verl.worker_timeout`, which is
 #: far more in these tests.
 DEADLINE = 120
@@ -48,10 +47,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     )
 
 
-def _config(files: SimpleNamespace, name: str, *overrides: str) -> Config:
+def _config(files: SimpleNamespace, name: str, ranks: int, *overrides: str) -> Config:
     return e.config(
         files.model,
-        RANKS,
+        ranks,
         f"data.train={files.questions}",
         f"run.dir={files.root}/{name}",
         "run.steps=3",
@@ -94,11 +93,12 @@ def _kill_a_server(student: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, phase, strike",
-    [("worker", "update", _kill_a_worker), ("server", "rollout", _kill_a_server)],
+    "name, ranks, phase, strike",
+    [("worker", 2, "update", _kill_a_worker), ("server", 1, "rollout", _kill_a_server)],
+    ids=["a worker", "a rollout server"],
 )
-def test_a_part_is_killed(ray_here, files, name, phase, strike):
-    config = _config(files, name)
+def test_a_part_is_killed(ray_here, files, name, ranks, phase, strike):
+    config = _config(files, name, ranks)
     struck: list[Struck] = []
 
     def build(config: Config) -> RunParts:
@@ -119,7 +119,7 @@ def test_the_driver_is_killed(ray_here, files, tmp_path):
     import ray
 
     address = ray.get_runtime_context().gcs_address
-    config = _config(files, "driver", f"verl.ray_address={address}")
+    config = _config(files, "driver", 1, f"verl.ray_address={address}")
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(config))
     process = subprocess.Popen(
