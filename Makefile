@@ -6,13 +6,17 @@ BIN = $(VENV)/bin
 CPU_INDEX = $(shell command -v nvidia-smi >/dev/null 2>&1 || \
 	echo --retries 0 --timeout 20 --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: train test check bench bench-peers format lab clean
+.PHONY: train test test-cluster check bench bench-peers format lab clean
 
 train: $(VENV)/.installed  ## train the embedded default: ZPPO on the lab
 	$(BIN)/zppo train
 
 test: $(VENV)/.installed  ## the default tests: offline, on CPU
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-cluster:  ## the cluster engine on a CPU, in environments of its own (6 GB, half an hour)
+	$(PYTHON) tests/student/verl/cpu/run.py
+	$(PYTHON) tests/student/verl/cpu/run.py --vllm
 
 check: $(VENV)/.installed  ## lint and types
 	$(BIN)/ruff check .

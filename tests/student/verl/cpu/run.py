@@ -4,6 +4,7 @@
     python tests/student/verl/cpu/run.py -k update -s    # options of pytest
     python tests/student/verl/cpu/run.py --vllm          # with vLLM's CPU build: those tests alone
     python tests/student/verl/cpu/run.py --in COMMAND    # any other command in that environment
+    python tests/student/verl/cpu/run.py --set-up-only   # nothing but the environment
 
 The first call makes the environment (Linux, Python 3.11 or 3.12; several minutes) in
 ~/.cache/zppo/verl-cpu, or where ZPPO_VERL_ENV says: verl 0.9.1 as released and torch's CPU build,
@@ -89,6 +90,8 @@ def main() -> None:
     python = make_environment(folder, e.packages, e.alone, e.unwanted, "verl and torch's CPU build")
     if environment is VLLM:
         name_vllm(folder)
+    if options == ["--set-up-only"]:
+        return
     if options[:1] == ["--in"]:
         command = options[1:]
     else:
