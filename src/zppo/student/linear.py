@@ -84,8 +84,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @contextmanager
 def packed_weights(*models: nn.Module) -> Generator[None]:
     """Within it, without gradients, the layers that `use_onednn` was told of run on copies of
-    their weights in the order in which oneDNN's products read them. A layer's copy is made when
-    it first runs and is gone at the end: weights must not change within."""
+    their weights in the order in which oneDNN's products read them: as much memory again as these
+    weights. A layer's copy is made when it first runs and is gone at the end, so none can outlive
+    an update; weights must not change within."""
     layers = [m for model in models for m in model.modules() if _is_ours(m)]
     for layer in layers:
         setattr(layer, "forward", _Packed(layer))  # noqa: B010
@@ -110,7 +111,9 @@ class _Packed:
     def __call__(self, x: Tensor) -> Tensor:
         if x.dtype not in _PACKABLE or x.numel() == 0:
             return _forward(self.layer, x)
-        if self.weight is None:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, ROWS)
+        weight = self.weight
+        if weight is None:
+            weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, ROWS)
+            self.weight = weight
         flat = x.reshape(-1, x.shape[-1])
-        return _product(flat, self.weight, self.layer.bias).view(*x.shape[:-1], -1)
+        return _product(flat, weight, self.layer.bias).view(*x.shape[:-1], -1)
