@@ -104,7 +104,7 @@ def test_the_papers_set_up() -> None:
         (["verl.nnodes=2"], [EIGHT], "2 machines .* 1 are there"),
         (["verl.n_gpus_per_node=8"], [c.Node("a", 6, 96)], "a: 6 GPUs"),
         ([], [], "no machine"),
-        ([], [c.Node("a", 8, 16)], "24 are needed"),
+        ([], [c.Node("a", 8, 4)], "8 are needed"),
         (["verl.n_gpus_per_node=6", "verl.tensor_parallel=4"], [EIGHT], "tensor_parallel=4"),
         (["verl.sequence_parallel=3"], [EIGHT], "sequence_parallel=3"),
     ],

@@ -35,8 +35,8 @@ KERNELS = {"flash-attn": ">=2.8"}
 #: Without it linear-attention layers mix the sequences of an unpadded row.
 LINEAR_KERNELS = {"flash-linear-attention": ">=0.5"}
 
-#: CPUs that verl's placement groups reserve for each GPU; Ray waits for ever for what it has not.
-CPUS_A_GPU = 3
+#: CPUs that are reserved in Ray for each GPU; it waits for ever for what it has not.
+CPUS_A_GPU = 1
 #: Of a parameter on the trainer's ranks: fp32 weight, gradient and AdamW's two moments.
 _WEIGHT, _GRADIENT, _MOMENTS = 4, 4, 8
 #: Of a logit: bf16 from the LM head, fp32 while its log-prob and gradient are made.
@@ -113,9 +113,9 @@ def placement(config: Config, nodes: Sequence[Node]) -> str:
     roomy = [node for node in fitting if node.cpus >= cpus]
     if len(roomy) < v.nnodes:
         raise ConfigError(
-            f"verl reserves {CPUS_A_GPU} CPUs for each of verl.n_gpus_per_node="
-            f"{v.n_gpus_per_node} GPUs and waits for ever without; {cpus} are needed on "
-            f"{v.nnodes} machines ({have}). `ray start --num-cpus` may count higher than there are."
+            f"A rank reserves {CPUS_A_GPU} CPU beside its GPU, and Ray waits for ever without; "
+            f"{cpus} are needed on {v.nnodes} machines ({have}). `ray start --num-cpus` may count "
+            "higher than there are."
         )
     servers = world // v.tensor_parallel
     spare = sorted({node.gpus - v.n_gpus_per_node for node in roomy[: v.nnodes]})
