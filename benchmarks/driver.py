@@ -10,11 +10,10 @@ responses    replies to arrays and text
 core         zone, prompts, advantages, metrics, buffer, rollout log (`bookkeeping.py`)
 deal         which rank trains on what, nothing left out (in a real step trivial groups are), and
              the rows of each rank in Ray's object store (without Ray: pickled)
-padded       beside it: what it takes to make verl's own tensors here and let verl send them
 
 Grading is no part of it. A share of the groups is measured (`--part 8`: an eighth) and multiplied:
 CPU seconds of this process, all its threads, and how far its memory rose above what it held before.
-`requests` and `padded` need verl and Ray, and are left out without.
+`requests` needs verl and Ray, and is left out without.
 """
 
 from __future__ import annotations
@@ -177,9 +176,6 @@ def measure(size: Size, tokenizer_folder: str | None, folder: Path) -> Meter:
         )
         dealt = verl_batch.deal(arrangement, groups, rows, advantages)
         send(dealt)
-    if ray_is_there():
-        with meter("padded"):
-            padded(dealt, verl_batch.update_options(arrangement, 1.0))
     return meter
 
 
@@ -246,29 +242,7 @@ def send(dealt: Sequence[verl_batch.Rows]) -> None:
 
 def warm_up() -> None:
     """Imports are no part of a step."""
-    import verl.utils.ray_utils
-    import verl.utils.tensordict_utils
     import verl.workers.rollout.replica  # noqa: F401
-
-
-def padded(dealt: Sequence[verl_batch.Rows], options: dict[str, Any]) -> None:
-    """All rows as one batch, as verl's worker group cuts and sends it."""
-    from verl.protocol import BatchData
-    from verl.utils import tensordict_utils as tu
-    from verl.utils.ray_utils import parallel_put
-
-    whole: list[Any] = []
-    for rows in dealt:
-        assert rows.logprobs is not None
-        tensors = verl_batch.forward_inputs(rows) | verl_batch.loss_inputs(rows, rows.logprobs)
-        # References to media are left out: verl's own batches hold pixels.
-        tensors.pop("multi_modal_inputs", None)
-        whole.append(tu.get_tensordict(tensors))
-    batch = tu.concat_tensordict(whole)
-    del whole
-    batch = tu.assign_non_tensor(batch, **options)
-    parts = BatchData(batch).chunk(chunks=len(dealt))
-    assert len(parallel_put(parts, max_workers=os.cpu_count())) == len(dealt)
 
 
 def main() -> None:
@@ -295,17 +269,16 @@ def main() -> None:
         ray.init(num_cpus=2, object_store_memory=GIB, include_dashboard=False, logging_level=40)
         warm_up()
     else:
-        print("verl and Ray are not installed here: `requests` and `padded` are left out")
+        print("verl and Ray are not installed here: `requests` is left out")
     with tempfile.TemporaryDirectory() as folder:
         meter = measure(size, options.tokenizer, Path(folder))
     print(f"1/{options.part} measured, multiplied by {options.part}; a step of {STEP} s")
     for name, seconds in meter.seconds.items():
         whole, memory = seconds * options.part, meter.risen[name] * options.part / GIB
         print(f"{name:12} {whole:8.2f} s  {whole / STEP:7.3%}   {memory:6.2f} GiB")
-    ours = [name for name in meter.seconds if name != "padded"]
-    whole = sum(meter.seconds[name] for name in ours) * options.part
-    memory = sum(meter.risen[name] for name in ours) * options.part / GIB
-    print(f"{'but padded':12} {whole:8.2f} s  {whole / STEP:7.3%}   {memory:6.2f} GiB")
+    whole = sum(meter.seconds.values()) * options.part
+    memory = sum(meter.risen.values()) * options.part / GIB
+    print(f"{'all':12} {whole:8.2f} s  {whole / STEP:7.3%}   {memory:6.2f} GiB")
 
 
 if __name__ == "__main__":
