@@ -63,7 +63,7 @@ class Size:
 
 
 class Meter:
-    """CPU seconds and memory of each part; `sizes` are bytes of what stands in its name."""
+    """CPU seconds of each part, and bytes by which it raised the memory in use."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
