@@ -60,6 +60,10 @@ def test_train_help_lists_the_recipes() -> None:
         (["train", "optimizer.learning_rate=1e-5"], "optimizer.learning_rate: unknown key"),
         (["train", "optimizer.l=1e-5"], "did you mean `lr`"),
         (["train", "lab", "method=zpo"], "did you mean `zppo`"),
+        (
+            ["train", "lab", "teacher.kind=local", "teacher.model=lab-teacher"],
+            "teacher.error_rate: unknown key; it belongs to kind `scripted`",
+        ),
         (["train", "run.steps=many"], "run.steps"),
         (["train", "labb"], "Did you mean the recipe `lab`"),
         (["check", "seed=-1"], "seed"),

@@ -447,9 +447,16 @@ def _explain(error: ValidationError, tree: Mapping[str, Any], file: Path) -> str
         loc = [str(part) for part in problem["loc"] if part not in TEACHER_KINDS]
         key = ".".join(loc) or "config"
         if problem["type"] == "extra_forbidden":
-            names = list(_field_names(loc[:-1], tree))
+            section, others = _section(loc[:-1], tree)
+            names = list(section.model_fields)
             near = difflib.get_close_matches(loc[-1], names, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(names)}"
+            owners = [str(_kind_of(m)) for m in others if loc[-1] in m.model_fields]
+            if owners:  # most often: only the kind was changed, the rest is the recipe's
+                hint = (
+                    f"it belongs to kind `{owners[0]}`. To change the kind, give the section as a"
+                    f" whole: '{'.'.join(loc[:-1])}={{kind: {_kind_of(section)}, ...}}'"
+                )
             lines.append(f"  {key}: unknown key; {hint}")
             continue
         message = problem["msg"].removeprefix("Value error, ")
@@ -467,8 +474,11 @@ def _explain(error: ValidationError, tree: Mapping[str, Any], file: Path) -> str
     return "\n".join(lines)
 
 
-def _field_names(path: Sequence[str], tree: Mapping[str, Any]) -> Iterator[str]:
-    """Valid keys of the section at `path`; of a union, those of the kind that `tree` names."""
+def _section(
+    path: Sequence[str], tree: Mapping[str, Any]
+) -> tuple[type[BaseModel], list[type[BaseModel]]]:
+    """The model of the section at `path`, of a union that of the kind that `tree` names, and the
+    union's other models."""
     section: type[BaseModel] = Config
     models: list[type[BaseModel]] = []
     node: Any = tree
@@ -479,7 +489,7 @@ def _field_names(path: Sequence[str], tree: Mapping[str, Any]) -> Iterator[str]:
         kind = _child(node, "kind")
         named = [m for m in models if kind and _kind_of(m) == kind]
         section = (named or models)[0]
-    yield from section.model_fields
+    return section, [m for m in models if m is not section]
 
 
 def _kind_of(model: type[BaseModel]) -> Any:
