@@ -85,7 +85,8 @@ async def reformulate(
 
 
 def _plan(group: Group, answers: Sequence[TeacherRollout], step: int, config: Config) -> _Plan:
-    wrong = tuple(r for r in group.rollouts if not r.correct)
+    # A rollout that the engine failed to sample has no trace to show.
+    wrong = tuple(r for r in group.rollouts if not r.correct and r.response.failure is None)
     right = tuple(t for t in answers if t.correct)
     rng = question_rng(config.seed, step, group.question.id, "candidates")
     return _Plan(

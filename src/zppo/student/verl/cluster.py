@@ -62,7 +62,9 @@ class VerlCluster:
 
         try:
             return await asyncio.wait_for(request, self.options.request_timeout)
-        except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:
             raise _lost(what, error) from error
 
     def on_each_worker(self, function: Callable[..., T], *args: Any) -> list[T]:
@@ -218,13 +220,14 @@ class _told:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         import ray
 
+        # Ray's errors first: what failed on a worker may itself have been a deadline.
+        if error is not None and isinstance(error, ray.exceptions.RayError):
+            raise _lost(self.what, error) from error
         if isinstance(error, TimeoutError):
             raise EngineError(
                 f"verl's workers did not {self.what} within verl.worker_timeout="
                 f"{self.deadline:g} seconds. {_GO_ON}"
             ) from error
-        if error is not None and isinstance(error, ray.exceptions.RayError):
-            raise _lost(self.what, error) from error
 
 
 _GO_ON = "The run can go on from its last checkpoint: zppo resume RUN."
@@ -233,7 +236,7 @@ _GO_ON = "The run can go on from its last checkpoint: zppo resume RUN."
 def _lost(what: str, error: BaseException) -> EngineError:
     """The cause in one line: Ray's own messages run over pages."""
     cause: BaseException = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["no reason"]
     reason = lines[0] if cause is error else lines[-1]
     return EngineError(
         f"A worker or rollout server failed to {what}: {type(cause).__name__}: {reason}. {_GO_ON}"

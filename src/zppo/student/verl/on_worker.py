@@ -37,7 +37,8 @@ def write_model(worker: Any, folder: str, dtype: str) -> None:
     }
     if worker.rank == 0:
         model.save_pretrained(folder, state_dict=kept)
-        engine.model_config.generation_config.save_pretrained(folder)
+        if engine.model_config.generation_config is not None:
+            engine.model_config.generation_config.save_pretrained(folder)
 
 
 def load_resharded(worker: Any, folder: str, written: int) -> None:

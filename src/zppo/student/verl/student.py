@@ -224,6 +224,9 @@ class VerlStudent:
                 f"Checkpoint `{path}` has no folder `{SHARDS}`: it was not written by "
                 "student.engine=verl."
             )
+        if self._published:
+            self._published = False
+            self.cluster.call_now("put the servers to sleep", self.cluster.weights.sleep_replicas)
         workers = self.cluster.workers
         if written == workers.world_size:
             self.cluster.call_now("load a checkpoint", workers.load_checkpoint, str(shards))
@@ -248,7 +251,6 @@ class VerlStudent:
             apply_optimizer_settings,
             settings,
         )
-        self._published = False
 
     def close(self) -> None:
         """Stop workers and servers."""
