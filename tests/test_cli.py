@@ -27,7 +27,7 @@ def zppo(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     )
 
 
-def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['zppo', '--help']\n"
         "from zppo.cli import app\n"
@@ -37,15 +37,11 @@ def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-    begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
-    seconds = time.perf_counter() - begun
     assert done.returncode == 0
     assert "HEAVY []" in done.stdout
     for verb in ("train", "resume", "eval", "check", "export", "version", "data", "lab"):
         assert f"  {verb} " in done.stdout
-    # The bound is half a second on an idle machine; a loaded one must not fail the suite.
-    assert seconds < 3
 
 
 def test_train_help_lists_the_recipes() -> None:
