@@ -16,6 +16,7 @@ CPU seconds of this process, all its threads, and how far its memory rose above 
 `requests` needs verl and Ray, and is left out without.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import argparse
