@@ -237,7 +237,7 @@ def _lost(what: str, error: BaseException) -> EngineError:
     """The cause in one line: Ray's own messages run over pages."""
     cause: BaseException = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["no reason"]
-    reason = lines[0] if cause is error else lines[-1]
+    reason = (lines[0] if cause is error else lines[-1]).rstrip(".")
     return EngineError(
         f"A worker or rollout server failed to {what}: {type(cause).__name__}: {reason}. {_GO_ON}"
     )

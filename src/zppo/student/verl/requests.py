@@ -98,8 +98,11 @@ class Requests:
                 self._require(failures, len(prompts) * n)
                 yield found
         finally:
-            for task in (task for group in tasks for task in group):
+            rest = [task for group in tasks for task in group]
+            for task in rest:
                 task.cancel()
+            # After a lost server every request ends in the same error: one of them is told.
+            await asyncio.gather(*rest, return_exceptions=True)
 
     async def _ask(self, prompt: RequestedPrompt, rule: Sampling, seed: int) -> Answer:
         takes_seed = self.options.rollout not in _WITHOUT_SEED
