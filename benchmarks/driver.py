@@ -139,8 +139,9 @@ def measure(size: Size, tokenizer_folder: str | None, folder: Path) -> Meter:
     file.write_bytes(picture())
     prompts = make_prompts(size, file)
     with meter("prompts"):
-        asked = [encoder.outline(p).ids.tolist() for p in prompts]
-        images = [image_references(encoder, p) for p in prompts]
+        outlines = [encoder.outline(p) for p in prompts]
+        asked = [outline.ids.tolist() for outline in outlines]
+        images = [image_references(encoder, p, o) for p, o in zip(prompts, outlines, strict=True)]
         rows = prompt_rows(encoder, prompts)  # for learning, once more
     print(f"a prompt has {len(asked[0]):,} tokens, its image file {file.stat().st_size:,} bytes")
 

@@ -198,12 +198,10 @@ def memory(config: Config, need: RankMemory, context: int, gpu: int | None) -> s
 
 def refuse_videos(questions: Sequence[Question]) -> None:
     """Raises `ModelError` for data that the engine does not send to rollout servers yet."""
+    from zppo.student.verl.reader import refuse_video
+
     for question in questions:
-        if any(media.kind == "video" for media in question.media):
-            raise ModelError(
-                f"Question `{question.id}` has a video, which student.engine=verl does not send to "
-                "rollout servers yet; use student.engine=local or leave videos out."
-            )
+        refuse_video(question)
 
 
 def read_only_student(config: Config) -> Student:

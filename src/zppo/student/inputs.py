@@ -170,6 +170,29 @@ class PromptEncoder:
         except jinja2.TemplateError as error:
             raise ModelError(f"The chat template of `{self.name}` fails: {error}") from None
 
+    @classmethod
+    def configured(
+        cls,
+        tokenizer: Any,
+        model: Any,
+        image_processor: Any | None,
+        data: DataConfig,
+        visual_tokens: int | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+    ) -> PromptEncoder:
+        """One that keeps media within the bounds of `data`. Raises `ModelError`."""
+        return cls(
+            tokenizer,
+            model,
+            with_pixel_limits(image_processor, data),
+            video_fps=data.video_fps,
+            max_frames=data.max_frames,
+            video_max_pixels=data.video_max_pixels,
+            visual_tokens=visual_tokens,
+            workers=data.workers,
+            template_arguments=template_arguments,
+        )
+
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Raises `DataError` when the text contains a placeholder token or a file is unusable,
         `ModelError` when the model cannot take the question's media."""

@@ -15,10 +15,11 @@ from zppo.errors import ModelError, RunError
 from zppo.student.adapt import checkpoint_layers, freeze_vision, with_adapters
 from zppo.student.base import RolloutChunk
 from zppo.student.distill import distill
-from zppo.student.inputs import PromptEncoder, with_pixel_limits
+from zppo.student.inputs import PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.prefix import can_share_prompt
 from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.text import decode_text, encode_text, text_response
 from zppo.student.thread import ModelThread
 from zppo.student.trainer import PolicyTrainer
 from zppo.teacher.base import ReadsTokens
@@ -46,15 +47,12 @@ class LocalStudent:
                 f"`{self.options.model}` has layers that prompt-once training does not know; "
                 "set student.share_prompt=false."
             )
-        self.encoder = PromptEncoder(
+        self.encoder = PromptEncoder.configured(
             self.tokenizer,
             network,
-            with_pixel_limits(loaded.image_processor, config.data),
-            video_fps=config.data.video_fps,
-            max_frames=config.data.max_frames,
-            video_max_pixels=config.data.video_max_pixels,
+            loaded.image_processor,
+            config.data,
             visual_tokens=config.data.reformulated_visual_tokens,
-            workers=config.data.workers,
         )
         self.trainer = PolicyTrainer(config, self.model, self.decoder, self.head, self.encoder)
         self._worker = ModelThread("zppo-student", self.options.threads)
@@ -156,18 +154,15 @@ class LocalStudent:
 
     def encode(self, text: str) -> list[int]:
         """See `Student.encode`."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        return encode_text(self.tokenizer, text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See `Student.decode`."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return decode_text(self.tokenizer, token_ids)
 
     def as_response(self, text: str) -> Response:
         """See `Student.as_response`."""
-        ids = [*self.encode(text), self.tokenizer.eos_token_id]
-        return Response(np.asarray(ids, dtype=np.int64), None, text, True)
+        return text_response(self.tokenizer, text)
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """See `Student.prompt_tokens`."""

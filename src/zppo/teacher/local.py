@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zppo.config import Config, LocalTeacherConfig
-from zppo.student.inputs import EncodedPrompt, PromptEncoder, with_pixel_limits
+from zppo.student.inputs import EncodedPrompt, PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.prefix import can_share_prompt, response_hidden
 from zppo.student.sampler import Sampling, sample_groups, seeded_generator
@@ -142,13 +142,10 @@ class LocalTeacher:
 def _encoder(
     loaded: LoadedModel, config: Config, template_arguments: Mapping[str, Any]
 ) -> PromptEncoder:
-    return PromptEncoder(
+    return PromptEncoder.configured(
         loaded.tokenizer,
         loaded.model,
-        with_pixel_limits(loaded.image_processor, config.data),
-        video_fps=config.data.video_fps,
-        max_frames=config.data.max_frames,
-        video_max_pixels=config.data.video_max_pixels,
-        workers=config.data.workers,
+        loaded.image_processor,
+        config.data,
         template_arguments=template_arguments,
     )

@@ -82,7 +82,7 @@ def test_rows_are_as_the_embedded_engine_collates_them(kind: tiny.Kind) -> None:
 def test_an_image_reference_arrives_as_a_picture_that_needs_no_resizing(size) -> None:
     encoder = tiny.student("vlm").encoder
     prompt = tiny.prompt("Look.", Media("image", (tiny.png(*size),)))
-    (reference,) = image_references(encoder, prompt)
+    (reference,) = image_references(encoder, prompt, encoder.outline(prompt))
     picture = pickle.loads(pickle.dumps(reference))
     assert picture.mode == "RGB" and picture.size == reference.size
     again = encoder.image_processor(images=[picture], return_tensors="np")

@@ -90,10 +90,12 @@ def prompt_rows(encoder: PromptEncoder, prompts: Sequence[Prompt]) -> list[Promp
     return [_row(encoder, prompt, encoder.outline(prompt)) for prompt in prompts]
 
 
-def image_references(encoder: PromptEncoder, prompt: Prompt) -> list[ImageReference]:
-    """The images of `prompt` for a rollout server, in order."""
+def image_references(
+    encoder: PromptEncoder, prompt: Prompt, outline: EncodedPrompt
+) -> list[ImageReference]:
+    """The images of `prompt` for a rollout server, in order; `outline` is the encoder's of it."""
     patch = encoder.image_processor.patch_size if encoder.image_processor else 0
-    grids = [grid for _, grid in encoder.outline(prompt).images]
+    grids = [grid for _, grid in outline.images]
     images = [media for media in prompt.question.media if media.kind == "image"]
     return [
         ImageReference(media.parts[0], (int(grid[2]) * patch, int(grid[1]) * patch))

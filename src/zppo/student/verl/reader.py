@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from zppo.config import Config
-from zppo.errors import ConfigError
-from zppo.student.inputs import PromptEncoder, with_pixel_limits
+from zppo.errors import ConfigError, ModelError
+from zppo.student.inputs import PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.verl.config import rollout_context
-from zppo.types import Prompt
+from zppo.types import Prompt, Question
 
 
 class PromptReader:
@@ -16,15 +16,12 @@ class PromptReader:
 
     def __init__(self, loaded: LoadedModel, config: Config) -> None:
         self.loaded = loaded
-        self.encoder = PromptEncoder(
+        self.encoder = PromptEncoder.configured(
             loaded.tokenizer,
             loaded.model,
-            with_pixel_limits(loaded.image_processor, config.data),
-            video_fps=config.data.video_fps,
-            max_frames=config.data.max_frames,
-            video_max_pixels=config.data.video_max_pixels,
+            loaded.image_processor,
+            config.data,
             visual_tokens=config.data.reformulated_visual_tokens,
-            workers=config.data.workers,
         )
         text = loaded.model.config.get_text_config()
         self.context_limit = rollout_context(config, int(text.max_position_embeddings))
@@ -58,4 +55,13 @@ def require_supported(config: Config) -> None:
         raise ConfigError(
             f"method `{config.method}` needs student and teacher in one process; set "
             "student.engine=local."
+        )
+
+
+def refuse_video(question: Question) -> None:
+    """Raise `ModelError` for a question that the engine does not send to rollout servers yet."""
+    if any(media.kind == "video" for media in question.media):
+        raise ModelError(
+            f"Question `{question.id}` has a video, which student.engine=verl does not send to "
+            "rollout servers yet; use student.engine=local or leave videos out."
         )

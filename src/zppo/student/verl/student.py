@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from zppo.config import Config, EvaluationConfig, RolloutConfig
-from zppo.errors import ConfigError, EngineError, ModelError, RunError
+from zppo.errors import ConfigError, EngineError, RunError
 from zppo.student.base import RolloutChunk
 from zppo.student.loading import LoadedModel
 from zppo.student.sampler import Sampling
+from zppo.student.text import decode_text, encode_text, text_response
 from zppo.student.verl import batch as rows
 from zppo.student.verl.cluster import VerlCluster
 from zppo.student.verl.config import compute_dtype, verl_config
@@ -23,7 +24,7 @@ from zppo.student.verl.fingerprint import Fingerprint
 from zppo.student.verl.learn import learn, score
 from zppo.student.verl.media import image_references, prompt_rows
 from zppo.student.verl.on_worker import apply_optimizer_settings, load_resharded, write_model
-from zppo.student.verl.reader import PromptReader
+from zppo.student.verl.reader import PromptReader, refuse_video
 from zppo.student.verl.requests import Answer, RequestedPrompt, Requests
 from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, Prompt, Response, UpdateStats
@@ -77,14 +78,11 @@ class VerlStudent:
             }
 
     def _requested(self, prompt: Prompt) -> RequestedPrompt:
-        if any(media.kind == "video" for media in prompt.question.media):
-            raise ModelError(
-                f"Question `{prompt.question.id}` has a video, which student.engine=verl does not "
-                "send to rollout servers yet; use student.engine=local or leave videos out."
-            )
-        ids = self.encoder.outline(prompt).ids.tolist()
-        images = image_references(self.encoder, prompt) if prompt.question.media else None
-        return RequestedPrompt(ids, images)
+        refuse_video(prompt.question)
+        outline = self.encoder.outline(prompt)
+        pictures = prompt.question.media
+        images = image_references(self.encoder, prompt, outline) if pictures else None
+        return RequestedPrompt(outline.ids.tolist(), images)
 
     def _response(self, prompt: Prompt, answer: Answer) -> Response:
         ids = answer.token_ids
@@ -146,18 +144,15 @@ class VerlStudent:
 
     def encode(self, text: str) -> list[int]:
         """See `Student.encode`."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        return encode_text(self.tokenizer, text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See `Student.decode`."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return decode_text(self.tokenizer, token_ids)
 
     def as_response(self, text: str) -> Response:
         """See `Student.as_response`."""
-        ids = [*self.encode(text), self.tokenizer.eos_token_id]
-        return Response(np.asarray(ids, dtype=np.int64), None, text, True)
+        return text_response(self.tokenizer, text)
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """See `Student.prompt_tokens`."""
