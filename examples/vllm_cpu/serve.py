@@ -39,9 +39,11 @@ def make_environment(
     alone: Sequence[str] = (WEIGHTS,),
     unwanted: Sequence[str] = UNWANTED,
     what: str = "vLLM's CPU build",
+    constraints: Path | None = None,
 ) -> Path:
     """The Python of a complete environment in `folder`, which is made where there is none; those
-    `alone` come without their dependencies."""
+    `alone` come without their dependencies. Without `constraints`, a file of versions, pip may
+    search for minutes."""
     python = folder / "bin/python"
     made = folder / "zppo-made-of"  # written last: an interrupted set-up starts again
     wanted = "\n".join((*packages, *alone))
@@ -57,7 +59,7 @@ def make_environment(
     # First of all, and alone: on the package index torch is a CUDA build of ten times the size.
     # Without that index the next line takes whatever build it finds.
     run(*pip, "--no-deps", "--retries", "0", "--extra-index-url", CPU_INDEX, TORCH)
-    run(*pip, *packages)
+    run(*pip, *(() if constraints is None else ("-c", constraints)), *packages)
     if alone:
         run(*pip, "--no-deps", *alone)
     if unwanted:

@@ -225,6 +225,14 @@ class PromptEncoder:
             ]
         return self._with_media(prompt, visuals, [(none, shape) for shape in grids])
 
+    def unfilled(self, prompt: Prompt) -> np.ndarray:
+        """Token ids (P,) with one placeholder for each image or video, as the chat template writes
+        them, for a server that fills its own tokens in. Raises `DataError` when the text itself
+        contains one."""
+        self._refuse_placeholders(prompt)
+        ids = self._ids(self._render(_content(prompt)))
+        return np.asarray(ids + list(prompt.prefix_ids))
+
     def _with_media(
         self,
         prompt: Prompt,
@@ -297,8 +305,7 @@ class PromptEncoder:
     def _filled(self, prompt: Prompt, visuals: Sequence[Visual], tokens: int | None = None) -> str:
         """The rendered prompt with its media's tokens in place, or `tokens` for each frame."""
         media = prompt.question.media
-        content = [{"type": m.kind} for m in media] + [{"type": "text", "text": prompt.text}]
-        text = self._render(content)
+        text = self._render(_content(prompt))
         for kind, placeholder in (("image", IMAGE_PAD), ("video", START + VIDEO_PAD + END)):
             fillings = [
                 visual.filling(tokens)
@@ -394,6 +401,12 @@ def with_pixel_limits(processor: Any | None, config: DataConfig) -> Any | None:
 
 
 _REFORMULATED = (GroupKind.BCQ, GroupKind.NCQ, GroupKind.HINT)
+
+
+def _content(prompt: Prompt) -> list[dict[str, str]]:
+    """The user turn for a chat template: media first."""
+    media = [{"type": m.kind} for m in prompt.question.media]
+    return [*media, {"type": "text", "text": prompt.text}]
 
 
 @contextmanager

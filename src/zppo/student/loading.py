@@ -12,12 +12,15 @@ from typing import Any, Literal
 import torch
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
 )
+
+# Older releases hide it from `transformers` itself where torchvision, which it may do without, is
+# not installed.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from zppo.errors import ModelError
 from zppo.lab import MODELS, model_path

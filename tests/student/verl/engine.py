@@ -65,15 +65,17 @@ def ray_of_cpus() -> Iterator[None]:
         ray.shutdown()
 
 
-def write_model(folder: Path, head_dim: int | None = None) -> Path:
-    """A tiny Llama of fp32 weights."""
-    loaded = tiny.loaded("llama")
+def write_model(folder: Path, head_dim: int | None = None, kind: tiny.Kind = "llama") -> Path:
+    """A tiny model of fp32 weights."""
+    loaded = tiny.loaded(kind)
     model = loaded.model
     if head_dim is not None:  # vLLM knows few of them
         model.config.head_dim = head_dim
         model = type(model)(model.config)
     model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
+    if loaded.image_processor is not None:
+        loaded.image_processor.save_pretrained(folder)
     return folder
 
 

@@ -1,7 +1,9 @@
 """One rank of verl's trainer in a process of its own, without Ray: three updates of the rollouts
 that every rank makes for itself, and the embedded engine's beside them. Run by `test_learn.py`:
 
-    python -m tests.student.verl.rank MODEL RANK RANKS PORT
+    python -m tests.student.verl.rank KIND MODEL RANK RANKS PORT
+
+KIND is the tiny model's (`tests.tiny`), MODEL its folder.
 
 Prints a JSON list of [grad_norm, loss, theirs: grad_norm, loss] a step.
 """
@@ -13,6 +15,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -22,13 +25,13 @@ from zppo.student.local import LocalStudent
 from zppo.student.verl.batch import arrange, deal, update_options
 from zppo.student.verl.config import verl_config
 from zppo.student.verl.learn import learn, score
-from zppo.student.verl.media import prompt_rows
+from zppo.student.verl.prompts import StepPrompts
 from zppo.types import Group, Response, Rollout, RolloutStatus
 
 UPDATES = 2
 
 
-def main(model: str, rank: int, ranks: int, port: str) -> None:
+def main(kind: tiny.Kind, model: str, rank: int, ranks: int, port: str) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(ranks),
@@ -38,45 +41,48 @@ def main(model: str, rank: int, ranks: int, port: str) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
+    # transformers as old as verl wants it does not train linear attention prompt-once.
+    config = engine.config(Path(model), ranks, "student.share_prompt=false")
+    local = LocalStudent.from_config(config)
+    local.encoder.placeholder_ids = []  # verl's trainer knows of no tokens that are never sampled
+    rng = np.random.default_rng(0)
+    prompts = tiny.prompts(kind)
+    if kind == "vlm":
+        # All with media: verl's optimiser decays parameters that have had no gradient yet, ours
+        # leaves them alone.
+        prompts[2] = tiny.prompt("Both?", tiny.VIDEO, tiny.IMAGE, name="c")
+    rows = StepPrompts(local.encoder).rows(prompts)
+    groups = [Group(p, tuple(rollout(rng) for _ in range(4))) for p in prompts]
+    advantages = rng.normal(size=(3, 12))
+    advantages[:, :4] = 0.0  # a trivial group, which verl never sees
+    # Before verl is there: it replaces methods of the library's model classes.
+    theirs = [
+        asyncio.run(local.update(groups, some, UPDATES, (0, step))).metrics
+        for step, some in enumerate(advantages)
+    ]
+
     from verl.workers.engine_workers import ActorRolloutRefWorker
 
-    config = engine.config(Path(model), ranks)
     tree = verl_config(config, 1_024)
     worker = ActorRolloutRefWorker(config=tree.actor_rollout_ref, role="actor")
     worker.init_model()
-    local = LocalStudent.from_config(config)
-
-    rng = np.random.default_rng(0)
-    prompts = tiny.prompts("llama")
-    rows = prompt_rows(local.encoder, prompts)
-    groups = [Group(p, tuple(rollout(rng) for _ in range(4))) for p in prompts]
     found: list[list[float]] = []
-    for step in range(3):
-        advantages = rng.normal(size=12)
-        advantages[:4] = 0.0  # a trivial group, which verl never sees
-        seed = (0, step)
+    for step, some in enumerate(advantages):
         plan = arrange(
             groups,
-            advantages,
+            some,
             [len(row.ids) for row in rows],
             UPDATES,
             ranks,
-            np.random.default_rng(list(seed)),
+            np.random.default_rng([0, step]),
         )
-        mine = deal(plan, groups, rows, advantages)[rank]
+        mine = deal(plan, groups, rows, some)[rank]
         old = score(worker, mine, 1.0)
         assert old is not None
         metrics = learn(worker, mine, old, update_options(plan, 1.0))
         assert metrics is not None and len(metrics["grad_norm"]) == UPDATES
-        theirs = asyncio.run(local.update(groups, advantages, UPDATES, seed)).metrics
-        found.append(
-            [
-                float(np.mean(metrics["grad_norm"])),
-                float(np.mean(metrics["loss"])),
-                theirs["grad_norm"],
-                theirs["loss"],
-            ]
-        )
+        ours = [float(np.mean(metrics[name])) for name in ("grad_norm", "loss")]
+        found.append([*ours, theirs[step]["grad_norm"], theirs[step]["loss"]])
     print(json.dumps(found))
 
 
@@ -86,4 +92,5 @@ def rollout(rng: np.random.Generator) -> Rollout:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    _, kind, model, rank, ranks, port = sys.argv
+    main(cast(tiny.Kind, kind), model, int(rank), int(ranks), port)

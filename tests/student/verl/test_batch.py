@@ -25,7 +25,7 @@ from zppo.student.verl.batch import (
     response_logprobs,
     update_options,
 )
-from zppo.student.verl.media import prompt_rows
+from zppo.student.verl.prompts import StepPrompts
 from zppo.types import Group, Response, Rollout, RolloutStatus
 
 UPDATES = 4
@@ -238,7 +238,7 @@ def test_multimodal_positions_and_media() -> None:
     """As the embedded engine's plain rows have them, behind a row of text positions."""
     encoder = tiny.student("vlm").encoder
     prompts = tiny.prompts("vlm")
-    rows = prompt_rows(encoder, prompts)
+    rows = StepPrompts(encoder).rows(prompts)
     groups = [Group(p, g.rollouts) for p, g in zip(prompts, make_groups(3), strict=True)]
     lengths = [len(row.ids) for row in rows]
     arrangement = arrange(groups, np.ones(12), lengths, UPDATES, 2, np.random.default_rng(7))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.student.verl import engine
 
 READY = os.environ.get("VERL_PLATFORM") == "cpu"
 REASON = "needs verl's own environment: python tests/student/verl/cpu/run.py"
@@ -19,15 +20,17 @@ REASON = "needs verl's own environment: python tests/student/verl/cpu/run.py"
 pytestmark = [pytest.mark.verl, pytest.mark.skipif(not READY, reason=REASON)]
 
 
+@pytest.mark.parametrize("kind", ["llama", "vlm"])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_three_updates_are_those_of_the_embedded_engine(ranks: int, tmp_path: Path) -> None:
-    loaded = tiny.loaded("llama")
-    loaded.model.save_pretrained(tmp_path)
-    loaded.tokenizer.save_pretrained(tmp_path)
+def test_three_updates_are_those_of_the_embedded_engine(
+    kind: tiny.Kind, ranks: int, tmp_path: Path
+) -> None:
+    """A text model, and a Qwen3.5 whose prompts have an image, a video, and both."""
+    engine.write_model(tmp_path, kind=kind)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    module = [sys.executable, "-m", "tests.student.verl.rank", str(tmp_path)]
+    module = [sys.executable, "-m", "tests.student.verl.rank", kind, str(tmp_path)]
     processes = [
         subprocess.Popen(
             [*module, str(rank), str(ranks), str(port)],
@@ -38,7 +41,7 @@ def test_three_updates_are_those_of_the_embedded_engine(ranks: int, tmp_path: Pa
         for rank in range(ranks)
     ]
     try:
-        outputs = [process.communicate(timeout=300) for process in processes]
+        outputs = [process.communicate(timeout=200) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -10,7 +10,8 @@ import torch
 
 from tests import tiny
 from zppo.errors import DataError, ModelError
-from zppo.student.verl.media import PixelReference, image_references, prompt_rows
+from zppo.student.verl.media import AtReceiver, PixelReference
+from zppo.student.verl.prompts import StepPrompts
 from zppo.types import GroupKind, Media, Prompt, Question
 
 SIZES = [(48, 16), (16, 48), (17, 90), (200, 31), (64, 64), (5, 33)]
@@ -37,7 +38,7 @@ def test_grids_are_known_without_pixels(size: tuple[int, int], budget: int | Non
 def test_a_reference_is_small_and_decodes_to_the_same_pixels() -> None:
     encoder = tiny.student("vlm").encoder
     prompt = tiny.prompt("Look.", tiny.VIDEO, tiny.IMAGE, tiny.IMAGE)
-    (row,) = prompt_rows(encoder, [prompt])
+    (row,) = StepPrompts(encoder).rows([prompt])
     assert row.media is not None
     sent = pickle.dumps(row.media)
     got = pickle.loads(sent)
@@ -56,7 +57,7 @@ def test_reading_the_names_decodes_nothing(tmp_path) -> None:
     encoder = tiny.student("vlm").encoder
     file = tmp_path / "picture.png"
     file.write_bytes(tiny.png(48, 16))
-    (row,) = prompt_rows(encoder, [tiny.prompt("Look.", Media("image", (str(file),)))])
+    (row,) = StepPrompts(encoder).rows([tiny.prompt("Look.", Media("image", (str(file),)))])
     file.unlink()
     assert isinstance(row.media, PixelReference)
     assert len(row.media) == 2 and "pixel_values" in row.media
@@ -68,7 +69,7 @@ def test_reading_the_names_decodes_nothing(tmp_path) -> None:
 def test_rows_are_as_the_embedded_engine_collates_them(kind: tiny.Kind) -> None:
     encoder = tiny.student(kind).encoder
     prompts = tiny.prompts(kind)
-    for prompt, row in zip(prompts, prompt_rows(encoder, prompts), strict=True):
+    for prompt, row in zip(prompts, StepPrompts(encoder).rows(prompts), strict=True):
         batch = encoder.collate([encoder.encode(prompt)], "cpu")
         assert row.ids.tolist() == batch.ids[0].tolist()
         assert row.next_position == int(batch.next_position)
@@ -82,8 +83,9 @@ def test_rows_are_as_the_embedded_engine_collates_them(kind: tiny.Kind) -> None:
 def test_an_image_reference_arrives_as_a_picture_that_needs_no_resizing(size) -> None:
     encoder = tiny.student("vlm").encoder
     prompt = tiny.prompt("Look.", Media("image", (tiny.png(*size),)))
-    (reference,) = image_references(encoder, prompt, encoder.outline(prompt))
-    picture = pickle.loads(pickle.dumps(reference))
+    (asked,) = StepPrompts(encoder).requested([prompt], keep=False)
+    (reference,) = pickle.loads(pickle.dumps(asked)).images  # on its way to a relay: no pixels
+    picture = pickle.loads(pickle.dumps(AtReceiver(reference)))
     assert picture.mode == "RGB" and picture.size == reference.size
     again = encoder.image_processor(images=[picture], return_tensors="np")
     patches, grid = encoder.encode(prompt).images[0]

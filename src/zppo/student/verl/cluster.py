@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -54,18 +54,6 @@ class VerlCluster:
         """`call` from ordinary code."""
         with _told(what, self.options.worker_timeout):
             return _in_thread(function, *args).result(self.options.worker_timeout)
-
-    async def answer(self, what: str, request: Coroutine[Any, Any, T]) -> T:
-        """The answer of a server within `verl.request_timeout`. Raises `EngineError` when the
-        server is gone; what the request itself did wrong is raised as it is."""
-        import ray
-
-        try:
-            return await asyncio.wait_for(request, self.options.request_timeout)
-        except ray.exceptions.RayTaskError:
-            raise
-        except ray.exceptions.RayError as error:
-            raise _lost(what, error) from error
 
     def on_each_worker(self, function: Callable[..., T], *args: Any) -> list[T]:
         """`function(worker, *args)` on every rank, where `worker` is verl's own. Blocks."""
@@ -207,6 +195,22 @@ class VerlCluster:
         return CheckpointEngineManager(
             config=options, actor_wg=self.workers, replicas=self.servers.get_replicas()
         )
+
+
+async def answered(what: str, request: Awaitable[T], timeout: float | None) -> T:
+    """The answer of a server, or of a relay to it, within `timeout` seconds. Raises `EngineError`
+    when it is gone; what the request itself did wrong is raised as it is."""
+    import ray
+
+    try:
+        return await asyncio.wait_for(request, timeout)
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, EngineError):  # a relay's word on a server of its own
+            raise cause from error
+        raise
+    except ray.exceptions.RayError as error:
+        raise _lost(what, error) from error
 
 
 class _told:

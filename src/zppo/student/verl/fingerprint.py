@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
+from PIL import Image
 
 from zppo.errors import EngineError
 from zppo.student.inputs import PromptEncoder
 from zppo.student.sampler import Sampling
 from zppo.student.verl.batch import Rows, arrange, deal
-from zppo.student.verl.cluster import VerlCluster
-from zppo.student.verl.media import prompt_rows
+from zppo.student.verl.cluster import VerlCluster, answered
+from zppo.student.verl.media import AtReceiver
+from zppo.student.verl.prompts import StepPrompts
 from zppo.student.verl.requests import sampling_params
-from zppo.types import Group, GroupKind, Prompt, Question, Response, Rollout, RolloutStatus
+from zppo.types import (
+    Group,
+    GroupKind,
+    Media,
+    Prompt,
+    Question,
+    Response,
+    Rollout,
+    RolloutStatus,
+)
 
 _TOKENS = 16
 _TEXT = "Count from one to ten and say which of the numbers are prime."
@@ -25,18 +38,23 @@ class Fingerprint:
     """Every server samples a few tokens, and the trainer scores them: their log-probs must agree.
 
     The check finds weights that never arrived, are garbled, or lie many updates back; one update
-    at a small learning rate moves log-probs by less than bf16 rounds them.
+    at a small learning rate moves log-probs by less than bf16 rounds them. A model that takes
+    images is shown one, so it also finds a server that makes other tokens or pixels of it.
     """
 
     def __init__(
         self, cluster: VerlCluster, encoder: PromptEncoder, stop_ids: Sequence[int]
     ) -> None:
         self.cluster = cluster
-        question = Question("fingerprint", _TEXT, "")
+        sees = encoder.rope is not None and encoder.image_processor is not None
+        media = (Media("image", (_picture(),)),) if sees else ()
+        question = Question("fingerprint", _TEXT, "", media=media)
         self.prompt = Prompt(question, GroupKind.PLAIN, _TEXT)
-        [self.row] = prompt_rows(encoder, [self.prompt])
+        prompts = StepPrompts(encoder)
+        [self.row] = prompts.rows([self.prompt])
+        [self.asked] = prompts.requested([self.prompt], keep=False)
         self.params = sampling_params(
-            Sampling(max_tokens=_TOKENS), stop_ids, encoder.placeholder_ids, None
+            Sampling(max_tokens=_TOKENS), stop_ids, encoder.placeholder_ids
         )
         #: Mean gap in nats a token at the last check, one a server.
         self.gaps: list[float] = []
@@ -78,15 +96,24 @@ class Fingerprint:
             )
 
     async def _sample(self, replica: Any) -> Response:
-        async def request() -> Any:
-            return await replica.server_handle.generate.remote(
-                prompt_ids=self.row.ids.tolist(),
-                sampling_params=dict(self.params),
-                request_id=f"fingerprint-{replica.replica_rank}",
-            )
-
-        output = await self.cluster.answer("answer the fingerprint", request())
+        request = replica.server_handle.generate.remote(
+            prompt_ids=self.asked.ids.tolist(),
+            sampling_params=dict(self.params),
+            request_id=uuid4().hex,
+            image_data=[AtReceiver(image) for image in self.asked.images] or None,
+        )
+        timeout = self.cluster.options.request_timeout
+        output = await answered("answer the fingerprint", request, timeout)
         if not output.token_ids or output.log_probs is None:
             raise EngineError(f"Rollout server {replica.replica_rank} gave no log-probs.")
         ids = np.asarray(output.token_ids, dtype=np.int64)
         return Response(ids, np.asarray(output.log_probs, dtype=np.float32), "", True)
+
+
+def _picture() -> bytes:
+    """A PNG file whose pixels all differ, so that a wrong order shows."""
+    across, down = np.meshgrid(np.arange(64, dtype=np.uint8), np.arange(48, dtype=np.uint8))
+    pixels = np.stack([4 * across, 5 * down, across ^ down], axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

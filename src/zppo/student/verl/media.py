@@ -15,12 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zppo.data.media import load_image
-from zppo.student.inputs import EncodedPrompt, PromptEncoder
+from zppo.data.media import load_frames, load_image
 from zppo.student.pixels import load_pixels
-from zppo.student.verl.batch import PromptRow
 from zppo.student.visual import VisualLimits
-from zppo.types import Media, Prompt
+from zppo.types import Media
 
 _NAMES = {
     "image": ("pixel_values", "image_grid_thw"),
@@ -74,48 +72,60 @@ class PixelReference(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """An image of a rollout request. It is pickled as what it names and unpickled as the RGB
-    picture, `size` (width, height) pixels large: the receiver's own resizing finds it right."""
+    """An image of a rollout request: what it is named by, and the (width, height) that it is
+    resized to, which the receiver's own resizing finds right."""
 
     part: str | bytes
     size: tuple[int, int]
 
+    def open(self) -> Image.Image:
+        """The RGB picture. Raises `DataError` when its file has gone."""
+        return load_image(self.part).resize(self.size, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoReference:
+    """A video of a rollout request; `size` as for an image."""
+
+    media: Media
+    size: tuple[int, int]
+    max_frames: int
+    fps: float
+
+    def open(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Frames (F, height, width, 3) uint8, and metadata from which a server computes their
+        times. Raises `DataError` when the file has gone."""
+        frames, times = load_frames(self.media, self.max_frames, self.fps)
+        pictures = [f.resize(self.size, Image.Resampling.BICUBIC) for f in frames]
+        return np.stack([np.asarray(p.convert("RGB")) for p in pictures]), _metadata(times)
+
+
+@dataclass(frozen=True, slots=True)
+class AtReceiver:
+    """Pickled as the reference it holds, unpickled as what that opens: pixels are made by the
+    process that uses them."""
+
+    reference: ImageReference | VideoReference
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _picture, (self.part, self.size)
+        return _opened, (self.reference,)
 
 
-def prompt_rows(encoder: PromptEncoder, prompts: Sequence[Prompt]) -> list[PromptRow]:
-    """The prompts as verl's trainer takes them; of their media, headers are read and no pixels.
-    Raises what `PromptEncoder.length` raises."""
-    return [_row(encoder, prompt, encoder.outline(prompt)) for prompt in prompts]
+def _opened(reference: ImageReference | VideoReference) -> Any:
+    return reference.open()
 
 
-def image_references(
-    encoder: PromptEncoder, prompt: Prompt, outline: EncodedPrompt
-) -> list[ImageReference]:
-    """The images of `prompt` for a rollout server, in order; `outline` is the encoder's of it."""
-    patch = encoder.image_processor.patch_size if encoder.image_processor else 0
-    grids = [grid for _, grid in outline.images]
-    images = [media for media in prompt.question.media if media.kind == "image"]
-    return [
-        ImageReference(media.parts[0], (int(grid[2]) * patch, int(grid[1]) * patch))
-        for media, grid in zip(images, grids, strict=True)
-    ]
+#: Frames a second of the clock on which a video's frames are numbered for a server.
+_TICKS = 1_000.0
 
 
-def _row(encoder: PromptEncoder, prompt: Prompt, outline: EncodedPrompt) -> PromptRow:
-    batch = encoder.collate([outline], "cpu")
-    media = prompt.question.media
-    pixels = PixelReference(
-        media, tuple(encoder.caps(prompt)), encoder.image_processor, encoder.limits
-    )
-    return PromptRow(
-        ids=outline.ids,
-        positions=batch.positions[:, 0].numpy() if batch.positions.ndim == 3 else None,
-        next_position=int(batch.next_position),
-        media=pixels if media else None,
-    )
-
-
-def _picture(part: str | bytes, size: tuple[int, int]) -> Image.Image:
-    return load_image(part).resize(size, Image.Resampling.BICUBIC)
+def _metadata(times: Sequence[float]) -> dict[str, Any]:
+    """A server takes the number of a frame by the rate as its time."""
+    return {
+        "fps": _TICKS,
+        "frames_indices": [round(t * _TICKS) for t in times],
+        "total_num_frames": round(times[-1] * _TICKS) + 1,
+        "duration": times[-1],
+        "video_backend": "zppo",
+        "do_sample_frames": False,
+    }

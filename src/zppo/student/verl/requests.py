@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
 
-import numpy as np
-
+from zppo.config_verl import VerlConfig
 from zppo.errors import EngineError
+from zppo.student.base import RolloutChunk
 from zppo.student.sampler import Sampling
-from zppo.student.verl.cluster import VerlCluster
-
-log = logging.getLogger(__name__)
+from zppo.student.verl.prompts import RequestedPrompt
+from zppo.types import Response
 
 #: A server adds this to the logits of tokens that must not be sampled: vLLM's largest.
 _NEVER = -100.0
@@ -24,26 +21,8 @@ _NEVER = -100.0
 _WITHOUT_SEED = ("sglang", "trtllm")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedPrompt:
-    """What a server is shown: token ids, placeholders of pictures included, and the pictures."""
-
-    ids: list[int]
-    images: list[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Sampled tokens (R,) and their log-probs, None where the server gave none; or why there are
-    none."""
-
-    token_ids: np.ndarray
-    logprobs: np.ndarray | None
-    failure: str | None = None
-
-
 def sampling_params(
-    rule: Sampling, stop_ids: Sequence[int], banned: Sequence[int], seed: int | None
+    rule: Sampling, stop_ids: Sequence[int], banned: Sequence[int]
 ) -> dict[str, Any]:
     """`rule` in vLLM's words, which verl's servers take."""
     params: dict[str, Any] = {
@@ -59,73 +38,64 @@ def sampling_params(
     }
     if banned:
         params["logit_bias"] = dict.fromkeys(banned, _NEVER)
-    if seed is not None:
-        params["seed"] = seed
     return params
 
 
+class AsksForGroups(Protocol):
+    """A `Relay`, here or in another process."""
+
+    async def group(
+        self, prompt: RequestedPrompt, params: Mapping[str, Any], seeds: Sequence[int | None]
+    ) -> tuple[Response, ...]: ...
+
+
 class Requests:
-    """Asks for `n` responses to each prompt, at most `verl.requests_in_flight` at a time."""
+    """Asks `relays`, in turn, for `n` responses to each prompt."""
 
     def __init__(
-        self, cluster: VerlCluster, stop_ids: Sequence[int], banned: Sequence[int]
+        self,
+        relays: Sequence[AsksForGroups],
+        options: VerlConfig,
+        stop_ids: Sequence[int],
+        banned: Sequence[int],
     ) -> None:
-        self.cluster, self.options = cluster, cluster.options
+        self.relays, self.options = relays, options
         self.stop_ids, self.banned = stop_ids, banned
 
     async def answers(
         self, prompts: Sequence[RequestedPrompt], n: int, rule: Sampling, seed: Sequence[int]
-    ) -> AsyncIterator[dict[int, list[Answer]]]:
-        """The answers in chunks, by the prompt's position. What is in a chunk, and their order,
+    ) -> AsyncIterator[RolloutChunk]:
+        """The responses in chunks, by the prompt's position. What is in a chunk, and their order,
         depend on the number of prompts alone, not on who is ready first.
 
-        Raises `EngineError` when a server is gone, or too large a share of the answers failed.
+        Raises `EngineError` when a server is gone, or too large a share of the rollouts failed.
         """
-        room = asyncio.Semaphore(self.options.requests_in_flight)
+        params = sampling_params(rule, self.stop_ids, self.banned)
         a_chunk = max(1, self.options.requests_in_flight // (4 * n))
-
-        async def ask(i: int, k: int) -> Answer:
-            async with room:
-                return await self._ask(prompts[i], rule, _request_seed(seed, i, k))
-
-        tasks = [[asyncio.create_task(ask(i, k)) for k in range(n)] for i in range(len(prompts))]
+        groups = [
+            asyncio.create_task(
+                self.relays[i % len(self.relays)].group(prompt, params, self._seeds(seed, i, n))
+            )
+            for i, prompt in enumerate(prompts)
+        ]
         failures: list[str] = []
         try:
             for start in range(0, len(prompts), a_chunk):
                 chunk = range(start, min(start + a_chunk, len(prompts)))
-                found = {i: [await task for task in tasks[i]] for i in chunk}
-                failures += [a.failure for some in found.values() for a in some if a.failure]
+                found = {i: await groups[i] for i in chunk}
+                failures += [r.failure for group in found.values() for r in group if r.failure]
                 self._require(failures, len(prompts) * n)
                 yield found
         finally:
-            rest = [task for group in tasks for task in group]
-            for task in rest:
-                task.cancel()
-            # After a lost server every request ends in the same error: one of them is told.
-            await asyncio.gather(*rest, return_exceptions=True)
+            for group in groups:
+                group.cancel()
+            # After a lost server every group ends in the same error: one of them is told.
+            await asyncio.gather(*groups, return_exceptions=True)
 
-    async def _ask(self, prompt: RequestedPrompt, rule: Sampling, seed: int) -> Answer:
-        takes_seed = self.options.rollout not in _WITHOUT_SEED
-        params = sampling_params(rule, self.stop_ids, self.banned, seed if takes_seed else None)
-        request = self.cluster.client.generate(
-            request_id=f"{seed:016x}",
-            prompt_ids=prompt.ids,
-            sampling_params=params,
-            image_data=prompt.images,
-        )
-        try:
-            output = await self.cluster.answer("sample a rollout", request)
-        except EngineError:
-            raise
-        except TimeoutError:
-            return _failed(f"no answer within {self.options.request_timeout:g} seconds")
-        except Exception as error:  # one request must not end a run; the status is counted
-            log.warning("a rollout failed: %s", error)
-            return _failed(_reason(error))
-        if not output.token_ids:
-            return _failed(f"no tokens ({output.stop_reason})")
-        logprobs = None if output.log_probs is None else np.asarray(output.log_probs, np.float32)
-        return Answer(np.asarray(output.token_ids, dtype=np.int64), logprobs)
+    def _seeds(self, seed: Sequence[int], prompt: int, n: int) -> list[int | None]:
+        if self.options.rollout in _WITHOUT_SEED:
+            return [None] * n
+        return [_request_seed(seed, prompt, k) for k in range(n)]
 
     def _require(self, failures: Sequence[str], asked: int) -> None:
         if len(failures) > self.options.max_failed_rollout_share * asked:
@@ -133,16 +103,6 @@ class Requests:
                 f"{len(failures)} of {asked} rollouts failed (verl.max_failed_rollout_share="
                 f"{self.options.max_failed_rollout_share:g}), the last one: {failures[-1]}"
             )
-
-
-def _failed(reason: str) -> Answer:
-    return Answer(np.empty(0, dtype=np.int64), None, reason)
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what happened on the server."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1]
 
 
 def _request_seed(seed: Sequence[int], prompt: int, sample: int) -> int:

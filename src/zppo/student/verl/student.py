@@ -22,10 +22,11 @@ from zppo.student.verl.cluster import VerlCluster
 from zppo.student.verl.config import compute_dtype, verl_config
 from zppo.student.verl.fingerprint import Fingerprint
 from zppo.student.verl.learn import learn, score
-from zppo.student.verl.media import image_references, prompt_rows
 from zppo.student.verl.on_worker import apply_optimizer_settings, load_resharded, write_model
-from zppo.student.verl.reader import PromptReader, refuse_video
-from zppo.student.verl.requests import Answer, RequestedPrompt, Requests
+from zppo.student.verl.prompts import StepPrompts
+from zppo.student.verl.reader import PromptReader
+from zppo.student.verl.relay import start_relays
+from zppo.student.verl.requests import Requests
 from zppo.teacher.base import ReadsTokens
 from zppo.types import Group, Prompt, Response, UpdateStats
 
@@ -44,7 +45,11 @@ class VerlStudent:
         self.encoder, self._context = self.reader.encoder, self.reader.context_limit
         self.tree = verl_config(config, self._context)
         self.cluster = VerlCluster(self.tree, self.options)
-        self.requests = Requests(self.cluster, loaded.stop_ids, self.encoder.placeholder_ids)
+        self.prompts = StepPrompts(self.encoder)
+        self.relays = start_relays(self.cluster, self.tokenizer, loaded.stop_ids)
+        self.requests = Requests(
+            self.relays, self.options, loaded.stop_ids, self.encoder.placeholder_ids
+        )
         self.fingerprint = Fingerprint(self.cluster, self.encoder, loaded.stop_ids)
         #: Whether the rollout servers are awake with the trainer's weights.
         self._published = False
@@ -69,30 +74,10 @@ class VerlStudent:
         tokens that names the reason."""
         if not self._published:
             await self.publish()
+        asked = await asyncio.to_thread(self.prompts.requested, prompts, sampling is None)
         rule = Sampling.of(sampling or self.config.rollout)
-        asked = await asyncio.to_thread(lambda: [self._requested(p) for p in prompts])
         async for chunk in self.requests.answers(asked, n, rule, seed):
-            yield {
-                i: tuple(self._response(prompts[i], answer) for answer in answers)
-                for i, answers in chunk.items()
-            }
-
-    def _requested(self, prompt: Prompt) -> RequestedPrompt:
-        refuse_video(prompt.question)
-        outline = self.encoder.outline(prompt)
-        pictures = prompt.question.media
-        images = image_references(self.encoder, prompt, outline) if pictures else None
-        return RequestedPrompt(outline.ids.tolist(), images)
-
-    def _response(self, prompt: Prompt, answer: Answer) -> Response:
-        ids = answer.token_ids
-        return Response(
-            ids,
-            answer.logprobs,
-            self.decode([*prompt.prefix_ids, *ids.tolist()]) if len(ids) else "",
-            bool(len(ids)) and int(ids[-1]) in self.loaded.stop_ids,
-            answer.failure,
-        )
+            yield chunk
 
     # -- learning -----------------------------------------------------------------------------
 
@@ -100,7 +85,8 @@ class VerlStudent:
         self, groups: Sequence[Group], advantages: np.ndarray, updates: int, seed: Sequence[int]
     ) -> UpdateStats:
         """See `Student.update`."""
-        prompts = await asyncio.to_thread(prompt_rows, self.encoder, [g.prompt for g in groups])
+        prompts = await asyncio.to_thread(self.prompts.rows, [g.prompt for g in groups])
+        self.prompts.forget()
         lengths = [len(prompt.ids) for prompt in prompts]
         rng = np.random.default_rng(list(seed))
         plan = rows.arrange(groups, advantages, lengths, updates, self.cluster.ranks, rng)
@@ -248,7 +234,9 @@ class VerlStudent:
         )
 
     def close(self) -> None:
-        """Stop workers and servers."""
+        """Stop relays, workers and servers."""
+        for relay in self.relays:
+            relay.close()
         self.cluster.close()
 
 

@@ -1,7 +1,7 @@
 """The tests of the cluster engine, in an environment of their own, on a CPU:
 
     python tests/student/verl/cpu/run.py                 # makes the environment, runs the tests
-    python tests/student/verl/cpu/run.py -k update -s    # options of pytest
+    python tests/student/verl/cpu/run.py -k update -s    # options of pytest, or files
     python tests/student/verl/cpu/run.py --vllm          # with vLLM's CPU build: those tests alone
     python tests/student/verl/cpu/run.py --in COMMAND    # any other command in that environment
     python tests/student/verl/cpu/run.py --set-up-only   # nothing but the environment
@@ -37,18 +37,21 @@ BESIDES = (
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Packages, those that come without their dependencies, those that go again, and the tests
-    that are run in it."""
+    """Packages, the file of their and their dependencies' versions, those that come without their
+    dependencies, those that go again, and the tests that are run in it."""
 
     folder: str
     packages: tuple[str, ...]
+    versions: str
     alone: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
     tests: str = "not vllm"
 
 
 #: verl 0.9.1 wants transformers before 5.11.
-PLAIN = Environment("verl-cpu", (VERL, TORCH, "transformers==5.10.4", *BESIDES))
+PLAIN = Environment(
+    "verl-cpu", (VERL, TORCH, "transformers==5.10.4", *BESIDES), "constraints-verl.txt"
+)
 VLLM = Environment(
     "verl-vllm-cpu",
     (
@@ -56,6 +59,7 @@ VLLM = Environment(
         *("hydra-core", "codetiming", "dill", "pandas", "peft", "pybind11", "pylatexenc"),
         *("torchdata", "tensordict>=0.8,<=0.10,!=0.9.0", "tensorboard", "datasets", "pyarrow>=19"),
     ),
+    "constraints-verl-vllm.txt",
     alone=(VERL,),
     unwanted=("torchaudio", "torchcodec", "torchvision"),
     tests="vllm",
@@ -87,7 +91,9 @@ def main() -> None:
         environment, options = VLLM, options[1:]
     folder = Path(os.environ.get("ZPPO_VERL_ENV") or CACHE / environment.folder).absolute()
     e = environment
-    python = make_environment(folder, e.packages, e.alone, e.unwanted, "verl and torch's CPU build")
+    python = make_environment(
+        folder, e.packages, e.alone, e.unwanted, "verl and torch's CPU build", HERE / e.versions
+    )
     if environment is VLLM:
         name_vllm(folder)
     if options == ["--set-up-only"]:
@@ -96,7 +102,8 @@ def main() -> None:
         command = options[1:]
     else:
         chosen = f"verl and {environment.tests}"
-        command = [str(python), "-m", "pytest", "-m", chosen, str(HERE.parent), *options]
+        where = [] if any(Path(o).exists() for o in options) else [str(HERE.parent)]
+        command = [str(python), "-m", "pytest", "-m", chosen, *where, *options]
     path = os.pathsep.join((str(python.parent), os.environ["PATH"]))
     os.execvpe(command[0], command, {**os.environ, **VARIABLES, "PATH": path})
 

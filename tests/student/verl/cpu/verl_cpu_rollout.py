@@ -8,8 +8,10 @@ import os
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
 import ray
 import torch
+from PIL import Image
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry, TokenOutput
 
@@ -29,13 +31,19 @@ class _Server:
         )
         torch.set_num_threads(1)
         self.model = auto.from_pretrained(path, dtype=torch.float32).eval()
-        self.config = self.model.config
+        self.reader = Reader(path, self.model) if hasattr(config, "vision_config") else None
         self.asleep = True
         self.requests = 0
         self.fault = ""
 
     async def generate(
-        self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
+        self,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        request_id: str,
+        image_data: list[Any] | None = None,
+        video_data: list[Any] | None = None,
+        **_: Any,
     ) -> TokenOutput:
         assert not self.asleep, "asked while asleep"
         self.requests += 1
@@ -43,16 +51,24 @@ class _Server:
         if kind == "refuse" and self.requests % int(every) == 0:
             raise ValueError("refused on order")
         await asyncio.sleep(0)
-        return self._sample(prompt_ids, sampling_params)
+        inputs: dict[str, Any] = {"input_ids": torch.tensor([prompt_ids])}
+        last = None
+        if self.reader is not None:
+            inputs, last = self.reader.inputs(prompt_ids, image_data or [], video_data or [])
+        return self._sample(inputs, last, sampling_params)
 
     @torch.no_grad()
-    def _sample(self, prompt_ids: list[int], params: dict[str, Any]) -> TokenOutput:
+    def _sample(
+        self, inputs: dict[str, Any], last: torch.Tensor | None, params: dict[str, Any]
+    ) -> TokenOutput:
+        """`last` (3, 1, 1) is the position of the prompt's last token, where positions are
+        multimodal."""
         generator = torch.Generator().manual_seed(params.get("seed", 0))
-        ids, cache = torch.tensor([prompt_ids]), None
+        cache = None
         tokens: list[int] = []
         logprobs: list[float] = []
         while len(tokens) < params["max_tokens"]:
-            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
+            out = self.model(**inputs, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
             logits = out.logits[0, -1].float()
             for banned, bias in params.get("logit_bias", {}).items():
@@ -68,7 +84,9 @@ class _Server:
             logprobs.append(float(scores[token]))
             if token in params["stop_token_ids"]:
                 break
-            ids = torch.tensor([[token]])
+            inputs = {"input_ids": torch.tensor([[token]])}
+            if last is not None:
+                inputs["position_ids"] = last + len(tokens)
         return TokenOutput(token_ids=tokens, log_probs=logprobs, stop_reason="completed")
 
     async def load(self, weights: dict[str, torch.Tensor]) -> None:
@@ -96,6 +114,94 @@ def _truncated(scores: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
     if top_k > 0:
         drop[top_k:] = True
     return scores.index_fill(-1, order[drop], float("-inf"))
+
+
+class Reader:
+    """Prompts with media of a Qwen3.5, as vLLM reads them: an image's placeholders become as many
+    as it has tokens; a video's, in its start and end, becomes frames with their times."""
+
+    def __init__(self, path: str, model: Any) -> None:
+        import transformers
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+        self.model, self.config = model, model.config
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        self.processor = AutoImageProcessor.from_pretrained(path, backend="pil")
+
+    def inputs(
+        self, ids: list[int], images: list[Any], videos: list[Any]
+    ) -> tuple[dict[str, Any], torch.Tensor]:
+        c = self.config
+        visual = (c.image_token_id, c.video_token_id)
+        ids = [t for i, t in enumerate(ids) if not (t in visual and i and ids[i - 1] == t)]
+        found: dict[str, Any] = {}
+        if images:
+            made = self.processor(images=images, return_tensors="pt", do_resize=False)
+            found |= {k: made[k] for k in ("pixel_values", "image_grid_thw")}
+        if videos:
+            pairs = [self._patches(frames) for frames, _ in videos]
+            found["pixel_values_videos"] = torch.cat([patches for patches, _ in pairs])
+            found["video_grid_thw"] = torch.stack([grid for _, grid in pairs])
+        grids = {"image": iter(found.get("image_grid_thw", ()))}
+        whole: list[int] = []
+        left = iter(zip(videos, found.get("video_grid_thw", ()), strict=True))
+        for token in ids:
+            if token == c.image_token_id:
+                whole += [token] * self._tokens(next(grids["image"]))
+            elif token == c.video_token_id:
+                start = whole.pop()
+                (_, metadata), grid = next(left)
+                whole += self._frames(start, metadata, grid)
+                whole.pop()  # the placeholder's own end follows
+            else:
+                whole.append(token)
+        input_ids = torch.tensor([whole])
+        types = (input_ids == c.image_token_id) + 2 * (input_ids == c.video_token_id)
+        positions, _ = self.model.model.get_rope_index(
+            input_ids,
+            mm_token_type_ids=types,
+            attention_mask=torch.ones_like(input_ids),
+            **{k: found.get(k) for k in ("image_grid_thw", "video_grid_thw")},
+        )
+        found |= {"input_ids": input_ids, "position_ids": positions}
+        if images or videos:
+            found["mm_token_type_ids"] = types
+        return found, positions[..., -1:].amax(0, keepdim=True).expand(3, -1, -1)
+
+    def _patches(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """As of an image for every two frames, which an image's own two copies make room for."""
+        made = [
+            self.processor(
+                images=[Image.fromarray(f) for f in frames[i : i + 2]],
+                return_tensors="pt",
+                do_resize=False,
+            )
+            for i in range(0, len(frames), 2)
+        ]
+        c, p = self.config.vision_config, self.processor.patch_size
+        pairs = []
+        for one in made:
+            copies = one["pixel_values"].view(-1, int(one["image_grid_thw"][0].prod()), 3, 2, p, p)
+            pairs.append(torch.stack([copies[0, :, :, 0], copies[-1, :, :, 0]], dim=2).flatten(1))
+        assert c.temporal_patch_size == 2
+        _, rows, columns = made[0]["image_grid_thw"][0].tolist()
+        return torch.cat(pairs), torch.tensor([len(pairs), rows, columns])
+
+    def _tokens(self, grid: torch.Tensor) -> int:
+        return int(grid[1:].prod()) // self.processor.merge_size**2
+
+    def _frames(self, start: int, metadata: dict[str, Any], grid: torch.Tensor) -> list[int]:
+        assert metadata["do_sample_frames"] is False
+        times = [i / metadata["fps"] for i in metadata["frames_indices"]]
+        times += times[-1:] * (len(times) % 2)
+        c = self.config
+        pads = [c.video_token_id] * self._tokens(grid)
+        found: list[int] = []
+        for first, second in zip(times[::2], times[1::2], strict=True):
+            stamp = f"<{(first + second) / 2:.1f} seconds>"
+            found += self.tokenizer(stamp, add_special_tokens=False)["input_ids"]
+            found += [start, *pads, c.vision_end_token_id]
+        return found
 
 
 class HFReplica(RolloutReplica):
