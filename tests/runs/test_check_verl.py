@@ -173,10 +173,15 @@ def test_enough_memory_says_how_many_rollouts_fit() -> None:
     assert "No GPU is known" in c.memory(config(), need, 16_384, None)
 
 
-def test_videos_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"Question `v` has a video"):
-        c.refuse_videos([Question("v", "", "", media=(tiny.VIDEO,))])
-    c.refuse_videos([Question("i", "", "", media=(tiny.IMAGE,))])
+def test_media_that_no_rollout_server_takes_are_refused(tmp_path: Path) -> None:
+    tiny.student("vlm").save(tmp_path)
+    questions = [Question("v", "", "", media=(tiny.VIDEO,)), Question("t", "", "")]
+    small = ("data.min_pixels=256", "data.max_pixels=16384")
+    settings = [f"student.model={tmp_path}", "student.engine=verl", *small]
+    c.require_sendable(c.read_only_student(load_config(None, settings)), questions)
+    student = c.read_only_student(load_config(None, [*settings, "verl.rollout=sglang"]))
+    with pytest.raises(ModelError, match=r"Question `v` has a video.*sglang"):
+        c.require_sendable(student, questions)
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -175,8 +175,8 @@ class _Preflight:
 
     def _read_only_student(self) -> str:
         """Enough of the student to measure prompts: no worker starts for a check."""
-        check_verl.refuse_videos(spread(self.data.train, _SAMPLE))
         self.student = check_verl.read_only_student(self.config)
+        check_verl.require_sendable(self.student, spread(self.data.train, _SAMPLE))
         return check_verl.sequence_room(self.config, self.student.context_limit)
 
     def _memory_by_rank(self) -> str:

@@ -17,7 +17,7 @@ from zppo.config import Config
 from zppo.errors import ConfigError, ModelError
 from zppo.runs.memory import GIB, count_parameters, readable, text_config, weights_folder
 from zppo.student.base import Student
-from zppo.types import Question
+from zppo.types import GroupKind, Prompt, Question
 
 #: What runs the engine at all: distribution -> versions. verl's own bounds, and what it imports
 #: without asking for it.
@@ -196,12 +196,11 @@ def memory(config: Config, need: RankMemory, context: int, gpu: int | None) -> s
     return f"{said}; of {readable(gpu)}{rollouts}"
 
 
-def refuse_videos(questions: Sequence[Question]) -> None:
-    """Raises `ModelError` for data that the engine does not send to rollout servers yet."""
-    from zppo.student.verl.reader import refuse_video
-
-    for question in questions:
-        refuse_video(question)
+def require_sendable(student: Student, questions: Sequence[Question]) -> None:
+    """Raises `ModelError` for media that a rollout server would not read as the trainer does.
+    `student` is a `read_only_student`."""
+    prompts = [Prompt(q, GroupKind.PLAIN, q.text) for q in questions if q.media]
+    cast(Any, student).prompts.requested(prompts, keep=False)
 
 
 def read_only_student(config: Config) -> Student:

@@ -38,6 +38,7 @@ ON_CPU = [
 #: vLLM's CPU build cannot sleep, and reads no prompt in parts.
 VLLM_ON_CPU = [
     "actor_rollout_ref.rollout.free_cache_engine=false",
+    "+actor_rollout_ref.rollout.enable_sleep_mode=false",
     "actor_rollout_ref.rollout.enforce_eager=true",
     "actor_rollout_ref.rollout.enable_chunked_prefill=false",
     "actor_rollout_ref.rollout.enable_prefix_caching=false",

@@ -25,10 +25,11 @@ from zppo.student.local import LocalStudent
 from zppo.student.verl.batch import arrange, deal, update_options
 from zppo.student.verl.config import verl_config
 from zppo.student.verl.learn import learn, score
-from zppo.student.verl.prompts import StepPrompts
+from zppo.student.verl.prompts import ServerMedia, StepPrompts
 from zppo.types import Group, Response, Rollout, RolloutStatus
 
 UPDATES = 2
+ANY_MEDIA = ServerMedia((0, 10**9), (0, 10**9), "vllm")
 
 
 def main(kind: tiny.Kind, model: str, rank: int, ranks: int, port: str) -> None:
@@ -51,7 +52,7 @@ def main(kind: tiny.Kind, model: str, rank: int, ranks: int, port: str) -> None:
         # All with media: verl's optimiser decays parameters that have had no gradient yet, ours
         # leaves them alone.
         prompts[2] = tiny.prompt("Both?", tiny.VIDEO, tiny.IMAGE, name="c")
-    rows = StepPrompts(local.encoder).rows(prompts)
+    rows = StepPrompts(local.encoder, ANY_MEDIA).rows(prompts)
     groups = [Group(p, tuple(rollout(rng) for _ in range(4))) for p in prompts]
     advantages = rng.normal(size=(3, 12))
     advantages[:, :4] = 0.0  # a trivial group, which verl never sees

@@ -25,10 +25,11 @@ from zppo.student.verl.batch import (
     response_logprobs,
     update_options,
 )
-from zppo.student.verl.prompts import StepPrompts
+from zppo.student.verl.prompts import ServerMedia, StepPrompts
 from zppo.types import Group, Response, Rollout, RolloutStatus
 
 UPDATES = 4
+ANY_MEDIA = ServerMedia((0, 10**9), (0, 10**9), "vllm")
 
 
 def make_groups(count: int, size: int = 4, seed: int = 0) -> list[Group]:
@@ -238,7 +239,7 @@ def test_multimodal_positions_and_media() -> None:
     """As the embedded engine's plain rows have them, behind a row of text positions."""
     encoder = tiny.student("vlm").encoder
     prompts = tiny.prompts("vlm")
-    rows = StepPrompts(encoder).rows(prompts)
+    rows = StepPrompts(encoder, ANY_MEDIA).rows(prompts)
     groups = [Group(p, g.rollouts) for p, g in zip(prompts, make_groups(3), strict=True)]
     lengths = [len(row.ids) for row in rows]
     arrangement = arrange(groups, np.ones(12), lengths, UPDATES, 2, np.random.default_rng(7))

@@ -240,7 +240,9 @@ _GO_ON = "The run can go on from its last checkpoint: zppo resume RUN."
 def _lost(what: str, error: BaseException) -> EngineError:
     """The cause in one line: Ray's own messages run over pages."""
     cause: BaseException = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["no reason"]
+    said = [line.strip() for line in str(cause).splitlines()]
+    # pydantic ends with a link, after what was wrong
+    lines = [line for line in said if line and "errors.pydantic.dev" not in line] or ["no reason"]
     reason = (lines[0] if cause is error else lines[-1]).rstrip(".")
     return EngineError(
         f"A worker or rollout server failed to {what}: {type(cause).__name__}: {reason}. {_GO_ON}"

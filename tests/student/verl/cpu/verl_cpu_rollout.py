@@ -117,8 +117,8 @@ def _truncated(scores: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
 
 
 class Reader:
-    """Prompts with media of a Qwen3.5, as vLLM reads them: an image's placeholders become as many
-    as it has tokens; a video's, in its start and end, becomes frames with their times."""
+    """Prompts with media of a Qwen3.5, as vLLM reads them: an image's placeholder becomes as many
+    as it has tokens; a video's becomes frames with their times, starts and ends."""
 
     def __init__(self, path: str, model: Any) -> None:
         import transformers
@@ -142,17 +142,15 @@ class Reader:
             pairs = [self._patches(frames) for frames, _ in videos]
             found["pixel_values_videos"] = torch.cat([patches for patches, _ in pairs])
             found["video_grid_thw"] = torch.stack([grid for _, grid in pairs])
-        grids = {"image": iter(found.get("image_grid_thw", ()))}
+        grids = iter(found.get("image_grid_thw", ()))
         whole: list[int] = []
         left = iter(zip(videos, found.get("video_grid_thw", ()), strict=True))
         for token in ids:
             if token == c.image_token_id:
-                whole += [token] * self._tokens(next(grids["image"]))
+                whole += [token] * self._tokens(next(grids))
             elif token == c.video_token_id:
-                start = whole.pop()
                 (_, metadata), grid = next(left)
-                whole += self._frames(start, metadata, grid)
-                whole.pop()  # the placeholder's own end follows
+                whole += self._frames(metadata, grid)
             else:
                 whole.append(token)
         input_ids = torch.tensor([whole])
@@ -169,38 +167,33 @@ class Reader:
         return found, positions[..., -1:].amax(0, keepdim=True).expand(3, -1, -1)
 
     def _patches(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """As of an image for every two frames, which an image's own two copies make room for."""
-        made = [
-            self.processor(
-                images=[Image.fromarray(f) for f in frames[i : i + 2]],
-                return_tensors="pt",
-                do_resize=False,
-            )
-            for i in range(0, len(frames), 2)
-        ]
-        c, p = self.config.vision_config, self.processor.patch_size
-        pairs = []
-        for one in made:
-            copies = one["pixel_values"].view(-1, int(one["image_grid_thw"][0].prod()), 3, 2, p, p)
-            pairs.append(torch.stack([copies[0, :, :, 0], copies[-1, :, :, 0]], dim=2).flatten(1))
-        assert c.temporal_patch_size == 2
-        _, rows, columns = made[0]["image_grid_thw"][0].tolist()
-        return torch.cat(pairs), torch.tensor([len(pairs), rows, columns])
+        """Of each frame as of an image, then the frames of a patch side by side: an image is its
+        own copy as often as a patch has frames."""
+        p, depth = self.processor, self.processor.temporal_patch_size
+        frames = np.concatenate([frames, np.repeat(frames[-1:], -len(frames) % depth, axis=0)])
+        made = p(images=[Image.fromarray(f) for f in frames], return_tensors="pt", do_resize=False)
+        _, rows, columns = made["image_grid_thw"][0].tolist()
+        copies = made["pixel_values"].view(
+            -1, depth, rows * columns, 3, depth, p.patch_size, p.patch_size
+        )
+        patches = torch.stack([copies[:, i, :, :, 0] for i in range(depth)], dim=3)
+        return patches.flatten(0, 1).flatten(1), torch.tensor([len(copies), rows, columns])
 
     def _tokens(self, grid: torch.Tensor) -> int:
         return int(grid[1:].prod()) // self.processor.merge_size**2
 
-    def _frames(self, start: int, metadata: dict[str, Any], grid: torch.Tensor) -> list[int]:
+    def _frames(self, metadata: dict[str, Any], grid: torch.Tensor) -> list[int]:
         assert metadata["do_sample_frames"] is False
         times = [i / metadata["fps"] for i in metadata["frames_indices"]]
-        times += times[-1:] * (len(times) % 2)
+        depth = self.processor.temporal_patch_size
+        times += times[-1:] * (-len(times) % depth)
         c = self.config
         pads = [c.video_token_id] * self._tokens(grid)
         found: list[int] = []
-        for first, second in zip(times[::2], times[1::2], strict=True):
-            stamp = f"<{(first + second) / 2:.1f} seconds>"
+        for first, last in zip(times[::depth], times[depth - 1 :: depth], strict=True):
+            stamp = f"<{(first + last) / 2:.1f} seconds>"
             found += self.tokenizer(stamp, add_special_tokens=False)["input_ids"]
-            found += [start, *pads, c.vision_end_token_id]
+            found += [c.vision_start_token_id, *pads, c.vision_end_token_id]
         return found
 
 
