@@ -66,7 +66,7 @@ def test_a_server_samples_from_the_prompts_that_the_trainer_learns_from(engine):
     trained = trained_logprobs(student, PROMPTS, responses)
     for response, theirs in zip(flat, trained, strict=True):
         gap = response.logprobs - theirs  # a server leaves the placeholders' share out
-        assert np.all(gap > -1e-4) and np.all(gap < 0.02), gap
+        assert np.all(gap > -1e-4) and np.all(gap < 0.04), gap
     film = tuple(reversed(tiny.VIDEO.parts))
     others = [Media("image", (tiny.png(48, 16, seed=9),)), Media("video", film, fps=2.0)]
     shown = [tiny.prompt(p.text, media) for p, media in zip(PROMPTS, others, strict=False)]
