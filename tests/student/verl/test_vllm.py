@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,3 +58,18 @@ def test_a_run_with_rollouts_by_vllm(tmp_path: Path) -> None:
     assert [row["update/count"] for row in rows] == [2, 2]
     assert all(row["update/grad_norm"] > 0 for row in rows)
     assert max(gaps) < 1e-3
+
+
+def test_vllm_reads_a_prompts_media_as_the_trainer_does(tmp_path: Path) -> None:
+    """Of an image, a video and both: the ids that its own processor makes of the request, and the
+    pixels. No model runs: vLLM's CPU build and verl agree on no transformers that has Qwen3.5."""
+    script = Path(__file__).parent / "cpu/vllm_reads.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), os.environ["ZPPO_TORCHVISION"]],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [(name, same) for name, same, _ in found] == [("a", True), ("b", True), ("d", True)]
+    assert max(gap for *_, gap in found) < 1e-5

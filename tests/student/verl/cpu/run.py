@@ -23,9 +23,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
 sys.path.insert(0, str(ROOT / "examples/vllm_cpu"))
 
-from serve import CACHE, TORCH, make_environment  # noqa: E402
+from serve import CACHE, TORCH, make_environment, run  # noqa: E402
 
 VERL = "verl==0.9.1"
+TORCHVISION = "torchvision==0.28.0"
 #: What verl imports without asking for it, then what zppo and its tests need besides.
 BESIDES = (
     *("ray[default]==2.60.0", "TransferQueue==0.1.11", "pyzmq", "msgspec", "cachetools"),
@@ -94,8 +95,10 @@ def main() -> None:
     python = make_environment(
         folder, e.packages, e.alone, e.unwanted, "verl and torch's CPU build", HERE / e.versions
     )
+    variables = VARIABLES
     if environment is VLLM:
         name_vllm(folder)
+        variables = VARIABLES | {"ZPPO_TORCHVISION": str(put_torchvision_aside(python, folder))}
     if options == ["--set-up-only"]:
         return
     if options[:1] == ["--in"]:
@@ -105,7 +108,19 @@ def main() -> None:
         where = [] if any(Path(o).exists() for o in options) else [str(HERE.parent)]
         command = [str(python), "-m", "pytest", "-m", chosen, *where, *options]
     path = os.pathsep.join((str(python.parent), os.environ["PATH"]))
-    os.execvpe(command[0], command, {**os.environ, **VARIABLES, "PATH": path})
+    os.execvpe(command[0], command, {**os.environ, **variables, "PATH": path})
+
+
+def put_torchvision_aside(python: Path, folder: Path) -> Path:
+    """It does not load beside a CPU build of torch unless a process makes room for it, and one of
+    the tests does."""
+    aside = folder / "torchvision"
+    if not aside.is_dir():
+        new = folder / "torchvision.new"
+        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        run(*pip, "--no-deps", "--target", new, TORCHVISION)
+        new.rename(aside)
+    return aside
 
 
 def name_vllm(folder: Path) -> None:
