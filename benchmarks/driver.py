@@ -4,16 +4,16 @@ With `student.engine=verl` all rollouts of a step pass through one process. This
 worth of them through it, at the paper's size: 384 x 1.5 groups of 8 responses, 12,288 tokens each
 (all at the limit: the most there can be), an image of 1280 * 32 * 32 pixels a prompt. Parts:
 
-prompts      image headers, chat template, token ids, positions
-requests     4,608 calls to a Ray actor and its replies, lists of tokens and log-probs
-responses    replies to arrays and text
+prompts      image headers, chat template, token ids: for the rollout, and positions for the update
+rollouts     groups asked of the relays, processes of their own beside the servers, which get
+             lists of numbers and hand on arrays and text
 core         zone, prompts, advantages, metrics, buffer, rollout log (`bookkeeping.py`)
 deal         which rank trains on what, nothing left out (in a real step trivial groups are), and
              the rows of each rank in Ray's object store (without Ray: pickled)
 
 Grading is no part of it. A share of the groups is measured (`--part 8`: an eighth) and multiplied:
-CPU seconds of this process, all its threads, and how far its memory rose above what it held before.
-`requests` needs verl and Ray, and is left out without.
+CPU seconds of this process, all its threads, and how far its memory rose above what it held before;
+of the relays, CPU seconds. `rollouts` needs Ray, and is left out without.
 """
 
 # pyright: reportMissingImports=false
@@ -33,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bookkeeping
@@ -40,10 +41,14 @@ import numpy as np
 from PIL import Image
 from transformers import AutoTokenizer
 
+from zppo.config_verl import VerlConfig
 from zppo.lab import models
 from zppo.student.inputs import PromptEncoder
+from zppo.student.sampler import Sampling
 from zppo.student.verl import batch as verl_batch
-from zppo.student.verl.media import image_references, prompt_rows
+from zppo.student.verl.prompts import RequestedPrompt, ServerMedia, StepPrompts
+from zppo.student.verl.relay import Relay, RemoteRelay
+from zppo.student.verl.requests import Requests
 from zppo.types import Group, GroupKind, Media, Prompt, Question, Response, Rollout, RolloutStatus
 
 STEP = 20 * 60  # seconds
@@ -61,6 +66,7 @@ class Size:
     tokens: int
     words: int
     ranks: int
+    relays: int
 
 
 class Meter:
@@ -69,6 +75,7 @@ class Meter:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.risen: dict[str, int] = {}
+        self.relays = 0.0
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -126,38 +133,27 @@ def text_ids(tokenizer: Any, tokens: int) -> list[int]:
     return (ids * (1 + tokens // len(ids)))[:tokens]
 
 
-def to_response(reply: tuple[list[int], list[float]], tokenizer: Any) -> Response:
-    ids, logprobs = reply
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    return Response(np.asarray(ids), np.asarray(logprobs, dtype=np.float32), text, True)
-
-
 def measure(size: Size, tokenizer_folder: str | None, folder: Path) -> Meter:
     meter = Meter()
     encoder = make_encoder(tokenizer_folder)
     file = folder / "picture.jpg"
     file.write_bytes(picture())
+    step_prompts = StepPrompts(encoder, ServerMedia((0, 2**40), None, "vllm"))
     prompts = make_prompts(size, file)
     with meter("prompts"):
-        outlines = [encoder.outline(p) for p in prompts]
-        asked = [outline.ids.tolist() for outline in outlines]
-        images = [image_references(encoder, p, o) for p, o in zip(prompts, outlines, strict=True)]
-        rows = prompt_rows(encoder, prompts)  # for learning, once more
-    print(f"a prompt has {len(asked[0]):,} tokens, its image file {file.stat().st_size:,} bytes")
+        asked = step_prompts.requested(prompts, keep=True)
+        rows = step_prompts.rows(prompts)
+    print(f"a prompt has {len(rows[0].ids):,} tokens, its image file {file.stat().st_size:,} bytes")
 
     ids = text_ids(encoder.tokenizer, size.tokens)
     if ray_is_there():
-        with meter("requests"):
-            replies = asyncio.run(ask(asked, images, size, ids))
+        relays = start(size, encoder.tokenizer, ids)
+        with meter("rollouts"):
+            groups = asyncio.run(rollouts(relays, asked, size))
+        meter.relays = sum(relay.cpu_seconds() for relay in relays)
     else:
-        replies = [(list(ids), [-0.5] * size.tokens) for _ in range(size.groups * size.rollouts)]
-    gc.collect()
-    responses: list[Response] = []
-    with meter("responses"):
-        # Each as it comes: its lists are gone when the next is there.
-        for i in range(len(replies)):
-            responses.append(to_response(replies[i], encoder.tokenizer))
-            replies[i] = ([], [])
+        same = Response(np.asarray(ids), np.full(len(ids), -0.5, dtype=np.float32), "", True)
+        groups = [[same] * size.rollouts for _ in prompts]
 
     with meter("core"):
         core = bookkeeping.measure(
@@ -165,34 +161,34 @@ def measure(size: Size, tokenizer_folder: str | None, folder: Path) -> Meter:
         )
     meter.seconds["core"] = sum(core.values())
 
-    groups = as_groups(prompts, responses, size.rollouts)
-    advantages = np.random.default_rng(0).normal(size=len(responses))
+    learnt = as_groups(prompts, groups)
+    advantages = np.random.default_rng(0).normal(size=size.groups * size.rollouts)
     with meter("deal"):
         arrangement = verl_batch.arrange(
-            groups,
+            learnt,
             advantages,
             [len(r.ids) for r in rows],
             UPDATES,
             size.ranks,
             np.random.default_rng(0),
         )
-        dealt = verl_batch.deal(arrangement, groups, rows, advantages)
+        dealt = verl_batch.deal(arrangement, learnt, rows, advantages)
         send(dealt)
     return meter
 
 
-def as_groups(prompts: Sequence[Prompt], responses: list[Response], n: int) -> list[Group]:
-    rollouts = [Rollout(r, 0.0, RolloutStatus.GRADED) for r in responses]
-    return [Group(p, tuple(rollouts[i * n : (i + 1) * n])) for i, p in enumerate(prompts)]
+def as_groups(prompts: Sequence[Prompt], groups: Sequence[Sequence[Response]]) -> list[Group]:
+    return [
+        Group(p, tuple(Rollout(r, 0.0, RolloutStatus.GRADED) for r in some))
+        for p, some in zip(prompts, groups, strict=True)
+    ]
 
 
-# -- with Ray and verl ----------------------------------------------------------------------------
+# -- with Ray -------------------------------------------------------------------------------------
 
 
 def ray_is_there() -> bool:
-    return (
-        importlib.util.find_spec("ray") is not None and importlib.util.find_spec("verl") is not None
-    )
+    return importlib.util.find_spec("ray") is not None
 
 
 class Server:
@@ -202,33 +198,59 @@ class Server:
         self.ids, self.logprobs = ids, [-0.001 * (i % 1_000) for i in range(len(ids))]
 
     def generate(self, **request: Any) -> Any:
-        from verl.workers.rollout.replica import TokenOutput
-
-        return TokenOutput(token_ids=self.ids, log_probs=self.logprobs, stop_reason="completed")
+        return SimpleNamespace(token_ids=self.ids, log_probs=self.logprobs, stop_reason="completed")
 
 
-async def ask(
-    asked: list[list[int]], images: list[Any], size: Size, ids: list[int]
-) -> list[tuple[list[int], list[float]]]:
-    """All requests, no more than 1,024 under way; references stay references on the way."""
+class Client:
+    """In place of verl's: one server."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+
+    async def generate(self, **request: Any) -> Any:
+        del request["image_data"]  # unpickled, they would be decoded, by the server
+        return await self.server.generate.remote(**request)
+
+
+class MeasuredRelay(Relay):
+    async def cpu_seconds(self) -> float:
+        return time.process_time() - self.began
+
+    async def warm_up(self) -> None:
+        self.began = time.process_time()
+
+
+class Measured(RemoteRelay):
+    """With the CPU seconds of the relay's process since it was ready."""
+
+    def cpu_seconds(self) -> float:
+        import ray
+
+        return ray.get(self.actor.cpu_seconds.remote())
+
+
+def start(size: Size, tokenizer: Any, ids: list[int]) -> list[Measured]:
+    """As `start_relays` does; eight machines at the paper's size, and so many here as the part
+    that is measured has."""
     import ray
 
-    server: Any = ray.remote(Server).remote(ids)
-    gate = asyncio.Semaphore(1_024)
+    server = ray.remote(Server).remote(ids)
+    actor: Any = ray.remote(MeasuredRelay).options(num_cpus=0, max_concurrency=100_000)
+    arguments = (Client(server), tokenizer, (0,), 1_800.0, 128)
+    relays = [Measured(actor.remote(*arguments)) for _ in range(size.relays)]
+    ray.get([relay.actor.warm_up.remote() for relay in relays])
+    return relays
 
-    async def one(prompt: int) -> tuple[list[int], list[float]]:
-        async with gate:
-            out = await server.generate.remote(
-                request_id="r",
-                prompt_ids=asked[prompt],
-                sampling_params={"temperature": 1.0, "logprobs": True},
-                image_data=[pickle.dumps(image) for image in images[prompt]],
-                video_data=None,
-            )
-        return out.token_ids, out.log_probs
 
-    turns = (one(p) for p in range(size.groups) for _ in range(size.rollouts))
-    return await asyncio.gather(*turns)
+async def rollouts(
+    relays: Sequence[Measured], asked: Sequence[RequestedPrompt], size: Size
+) -> list[tuple[Response, ...]]:
+    requests = Requests(relays, VerlConfig(nnodes=len(relays)), [0], [])
+    rule = Sampling(max_tokens=size.tokens)
+    found: dict[int, tuple[Response, ...]] = {}
+    async for chunk in requests.answers(asked, size.rollouts, rule, (0, 0)):
+        found |= chunk
+    return [found[i] for i in range(len(asked))]
 
 
 def send(dealt: Sequence[verl_batch.Rows]) -> None:
@@ -242,11 +264,6 @@ def send(dealt: Sequence[verl_batch.Rows]) -> None:
     assert len({ray.put(part) for part in dealt}) == len(dealt)
 
 
-def warm_up() -> None:
-    """Imports are no part of a step."""
-    import verl.workers.rollout.replica  # noqa: F401
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", type=int, default=8, help="measure one part in so many")
@@ -255,6 +272,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=12_288)
     parser.add_argument("--words", type=int, default=500, help="of a prompt, beside its image")
     parser.add_argument("--ranks", type=int, default=48)
+    parser.add_argument("--relays", type=int, default=1, help="here; a machine has one")
     parser.add_argument("--tokenizer", help="a folder; the lab's otherwise")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -264,14 +282,14 @@ def main() -> None:
         options.tokens,
         options.words,
         options.ranks,
+        options.relays,
     )
     if ray_is_there():
         import ray
 
         ray.init(num_cpus=2, object_store_memory=GIB, include_dashboard=False, logging_level=40)
-        warm_up()
     else:
-        print("verl and Ray are not installed here: `requests` is left out")
+        print("Ray is not installed here: `rollouts` is left out")
     with tempfile.TemporaryDirectory() as folder:
         meter = measure(size, options.tokenizer, Path(folder))
     print(f"1/{options.part} measured, multiplied by {options.part}; a step of {STEP} s")
@@ -281,6 +299,7 @@ def main() -> None:
     whole = sum(meter.seconds.values()) * options.part
     memory = sum(meter.risen.values()) * options.part / GIB
     print(f"{'all':12} {whole:8.2f} s  {whole / STEP:7.3%}   {memory:6.2f} GiB")
+    print(f"relays       {meter.relays * options.part:8.2f} s over all machines, not on the driver")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The run directory: where everything a run does is readable on disk.
 
     config.yaml                     the resolved config
+    engine.yaml                     the cluster engine's own, as resolved from it
     templates/                      the prompt templates in use, as they were when the run started
     metrics.jsonl                   one line a step
     evaluations.jsonl               one line an evaluation, the first one before step 1
@@ -87,6 +88,10 @@ class RunDirectory:
     def write_config(self, config: Config) -> None:
         """Record the resolved config."""
         write_atomic(self.root / CONFIG, dump_config(config).encode("utf-8"))
+
+    def write_engine_config(self, text: str) -> None:
+        """Record the student engine's own resolved config, YAML."""
+        write_atomic(self.root / "engine.yaml", text.encode("utf-8"))
 
     def lock(self) -> None:
         """Keep other processes from writing here until this one ends, however it ends."""

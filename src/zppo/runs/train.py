@@ -47,7 +47,7 @@ from zppo.runs.progress import Display
 from zppo.runs.result import RunResult
 from zppo.runs.signals import StopRequest
 from zppo.runs.trackers import Trackers, require_packages
-from zppo.student.base import Student, close_student
+from zppo.student.base import Student, close_student, engine_config
 from zppo.teacher.base import close_teacher
 from zppo.types import Question, StepResult
 
@@ -136,6 +136,8 @@ class _Session:
         self, run: RunDirectory, config: Config, parts: RunParts, start: int, quiet: bool
     ) -> None:
         self.run, self.config, self.start = run, config, start
+        if (engine := engine_config(parts.step.student)) is not None:
+            run.write_engine_config(engine)
         self.data = parts.data
         self.watch = UpdateWatch(parts.step.student)
         self.parts: StepParts = replace(parts.step, student=cast(Student, self.watch))

@@ -104,3 +104,9 @@ def close_student(student: Student) -> None:
     close = getattr(student, "close", None)
     if close is not None:
         close()
+
+
+def engine_config(student: Student) -> str | None:
+    """Its engine's own resolved config, YAML, where that has one besides ours."""
+    resolved = getattr(student, "engine_config", None)
+    return None if resolved is None else resolved()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests import tiny
 from tests.e2e.test_methods import LuckyGrader
@@ -147,6 +148,8 @@ def test_grpo_runs_from_its_config_and_the_reward_rises(engine, student, files):
     rewards = [row["accuracy/plain"] for row in comparable(Path(config.run.dir))]
     assert len(rewards) == 8
     assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.3
+    engine_tree = yaml.safe_load((Path(config.run.dir) / "engine.yaml").read_text())
+    assert engine_tree["actor_rollout_ref"]["actor"]["clip_ratio_high"] == 0.28
 
 
 def test_a_zppo_run_resumed_is_a_zppo_run_uninterrupted(engine, student, files):

@@ -1,5 +1,5 @@
-"""A Ray worker, a rollout server and the driver are killed in turn: a clear message within a
-deadline, and a resume that goes on from the last checkpoint."""
+"""A Ray worker, a rollout server, a relay and the driver are killed in turn: a clear message within
+a deadline, and a resume that goes on from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -92,10 +92,18 @@ def _kill_a_server(student: Any) -> None:
     ray.kill(student.cluster.servers.get_replicas()[-1].servers[0])
 
 
+def _kill_a_relay(student: Any) -> None:
+    student.relays[-1].close()
+
+
 @pytest.mark.parametrize(
     "name, ranks, phase, strike",
-    [("worker", 2, "update", _kill_a_worker), ("server", 1, "rollout", _kill_a_server)],
-    ids=["a worker", "a rollout server"],
+    [
+        ("worker", 2, "update", _kill_a_worker),
+        ("server", 1, "rollout", _kill_a_server),
+        ("relay", 1, "rollout", _kill_a_relay),
+    ],
+    ids=["a worker", "a rollout server", "a relay"],
 )
 def test_a_part_is_killed(ray_here, files, name, ranks, phase, strike):
     config = _config(files, name, ranks)

@@ -42,6 +42,23 @@ def engine(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simple
         student.close()
 
 
+def sampled(student: Any) -> list[Any]:
+    """Two responses a prompt from the whole vocabulary, as the trainer scores them: a server leaves
+    out the placeholders of pictures, which have some probability in a tiny model. They must not be
+    in the responses either, so the seed is one that draws none."""
+    banned, student.requests.banned = student.requests.banned, []
+    try:
+        for seed in range(50):
+            responses = e.run(e.sample(student, PROMPTS, 2, seed))
+            tokens = {int(t) for group in responses for r in group for t in r.token_ids}
+            if not tokens & set(banned):
+                assert all(r.failure is None for group in responses for r in group)
+                return responses
+    finally:
+        student.requests.banned = banned
+    raise AssertionError("no seed of 50 draws no placeholder")
+
+
 def trained_logprobs(student: Any, prompts: list[Prompt], responses: list[Any]) -> list[np.ndarray]:
     """The trainer's log-probs of each response, in order."""
     groups = e.groups_of(prompts, responses, seed=1)
@@ -60,20 +77,18 @@ def test_a_server_samples_from_the_prompts_that_the_trainer_learns_from(engine):
     """Log-probs agree for an image, a video, no media and both, so ids, positions and pixels do;
     those of another picture or film do not."""
     student = engine.student
-    responses = e.run(e.sample(student, PROMPTS, 2, 1))
+    responses = sampled(student)
     flat = [r for group in responses for r in group]
-    assert all(r.failure is None for r in flat)
     trained = trained_logprobs(student, PROMPTS, responses)
     for response, theirs in zip(flat, trained, strict=True):
-        gap = response.logprobs - theirs  # a server leaves the placeholders' share out
-        assert np.all(gap > -1e-4) and np.all(gap < 0.04), gap
+        np.testing.assert_allclose(response.logprobs, theirs, atol=1e-4)
     film = tuple(reversed(tiny.VIDEO.parts))
     others = [Media("image", (tiny.png(48, 16, seed=9),)), Media("video", film, fps=2.0)]
     shown = [tiny.prompt(p.text, media) for p, media in zip(PROMPTS, others, strict=False)]
     for theirs, wrong in zip(
         trained, trained_logprobs(student, shown, responses[:2]), strict=False
     ):
-        assert np.abs(theirs - wrong).max() > 0.1
+        assert np.abs(theirs - wrong).max() > 0.01
 
 
 def test_a_zppo_run_on_images(engine):

@@ -232,6 +232,12 @@ class VerlStudent:
             settings,
         )
 
+    def engine_config(self) -> str:
+        """verl's resolved config as YAML."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(self.tree)
+
     def close(self) -> None:
         """Stop relays, workers and servers."""
         for relay in self.relays:
