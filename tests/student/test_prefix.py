@@ -10,10 +10,17 @@ from transformers.cache_utils import LinearAttentionLayer
 from tests import tiny
 from zppo.errors import ModelError
 from zppo.student.batching import Piece
-from zppo.student.prefix import prompt_cache
+from zppo.student.prefix import length_classes, prompt_cache
 from zppo.types import Response
 
 LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
+
+
+@pytest.fixture(params=["together", "by length"], autouse=True)
+def passes(request, monkeypatch):
+    """Responses in one pass, and each length in a pass of its own."""
+    if request.param == "by length":
+        monkeypatch.setattr("zppo.student.prefix.PASS_TOKENS", (0, 0))
 
 
 def logprobs_and_gradients(kind, share, lengths, *overrides, repeat_keys=False):
@@ -97,3 +104,28 @@ def test_linear_attention_of_an_older_transformers_is_refused(monkeypatch):
     monkeypatch.setattr("zppo.student.prefix._layers_of", lambda config: [older])
     with pytest.raises(ModelError, match=r"transformers 5\.19"):
         prompt_cache(tiny.loaded("hybrid").model.config)
+
+
+def padded(classes, lengths, pass_tokens):
+    return sum(len(c) * max(lengths[i] for i in c) + pass_tokens for c in classes)
+
+
+@pytest.mark.parametrize("pass_tokens", [0, 3, 20, 1_000])
+def test_classes_of_lengths_pad_least(pass_tokens):
+    rng = np.random.default_rng(pass_tokens)
+    for _ in range(20):
+        lengths = rng.integers(1, 40, 7).tolist()
+        classes = length_classes(lengths, pass_tokens)
+        assert sorted(i for c in classes for i in c) == list(range(7))
+        order = np.argsort(lengths)
+        every_cut = (  # an optimum never has a longer response in a shorter one's class
+            [part.tolist() for part in np.split(order, np.flatnonzero(cuts) + 1)]
+            for cuts in np.ndindex(*(2,) * 6)
+        )
+        least = min(padded(c, lengths, pass_tokens) for c in every_cut)
+        assert padded(classes, lengths, pass_tokens) == least
+
+
+def test_responses_of_one_length_run_together_in_their_order():
+    assert length_classes([4, 4, 4], 1) == [[0, 1, 2]]
+    assert length_classes([100, 3, 100, 2], 10) == [[1, 3], [0, 2]]

@@ -1,9 +1,9 @@
 """Prompt-once forward: each prompt runs once, with gradients, and its responses branch off.
 
 A group is one prompt and G responses. The prompt's pass fills a cache whose tensors keep their
-graph; the cache is expanded to one row a response; the responses run on it. Back-propagation sums
-the G branches into the prompt by itself. The result is the same as that of plain
-`[prompt | response]` rows, at a G-th of the prompt's cost.
+graph; the cache is expanded to one row a response; the responses run on it, those of like length
+together. Back-propagation sums the G branches into the prompt by itself. The result is the same as
+that of plain `[prompt | response]` rows, at a G-th of the prompt's cost and with little padding.
 
 The two kinds of cache layers here never write to a tensor in place (transformers' linear-attention
 layer does, which breaks autograd) and give the same answer however often they are called (so that
@@ -12,8 +12,10 @@ activation checkpointing may repeat a layer).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -28,6 +30,10 @@ from transformers.cache_utils import (
 from zppo.errors import ModelError
 from zppo.student.attention import Branches, Layout, can_cascade, padding_bias, shares_attention
 from zppo.student.inputs import PromptBatch
+
+#: What one more pass over the layers costs beside its tokens, in tokens: on a GPU (an estimate),
+#: on a CPU (benchmarks/notes.md).
+PASS_TOKENS = (1_024, 128)
 
 
 class _PromptAttention(DynamicLayer):
@@ -217,9 +223,54 @@ def _shared(
     model: Any, prompts: PromptBatch, rows: Tensor, responses: Tensor, lengths: Tensor
 ) -> Tensor:
     cache = prompt_cache(model.config)
-    head = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True).last_hidden_state[
-        :, -1:
-    ]
+    out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
+    head = out.last_hidden_state[:, -1:]
+    classes = length_classes(lengths.tolist(), PASS_TOKENS[responses.device.type == "cpu"])
+    if len(classes) == 1:
+        return _branched(model, prompts, cache, head, rows, responses, lengths)
+    T, hidden = responses.shape[1], []
+    for chosen in (torch.tensor(c, device=rows.device) for c in classes):
+        own = lengths[chosen]
+        longest = int(own.max())
+        of_class = _branched(
+            model, prompts, cache, head, rows[chosen], responses[chosen, :longest], own
+        )
+        hidden.append(F.pad(of_class, (0, 0, 0, T - longest)))
+    back = torch.tensor(np.argsort(np.concatenate(classes)), device=rows.device)
+    return torch.cat(hidden).index_select(0, back)
+
+
+def length_classes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
+    """Responses that run together, so that short ones are not padded to the longest: the classes,
+    as indices in ascending order, whose padded tokens are fewest when a pass of its own costs
+    `pass_tokens` more."""
+    order = np.argsort(lengths, kind="stable")
+    ascending = np.asarray(lengths)[order]
+    n = len(order)
+    best, cut = np.zeros(n + 1), np.zeros(n + 1, dtype=int)
+    for end in range(1, n + 1):  # the cheapest way to run the `end` shortest
+        starts = np.arange(end)
+        cost = best[:end] + (end - starts) * ascending[end - 1]
+        cut[end] = int(cost.argmin())
+        best[end] = cost[cut[end]] + pass_tokens
+    classes: list[list[int]] = []
+    end = n
+    while end > 0:
+        classes.append(sorted(order[cut[end] : end].tolist()))
+        end = cut[end]
+    return classes[::-1]
+
+
+def _branched(
+    model: Any,
+    prompts: PromptBatch,
+    cache: Cache,
+    head: Tensor,
+    rows: Tensor,
+    responses: Tensor,
+    lengths: Tensor,
+) -> Tensor:
+    """Responses on the prompts' filled `cache`; `head` (B, 1, H) predicts their first tokens."""
     first = head.index_select(0, rows)
     inputs = responses[:, :-1]
     if inputs.shape[1] == 0:
