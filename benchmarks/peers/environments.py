@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples/vllm_cpu"))
-from serve import CACHE, CPU_INDEX, TORCH, WEIGHTS, make_smollm2, run
+from serve import CACHE, CPU_INDEX, TORCH, WEIGHTS, make_smollm2, require_own, run
 from serve import make_environment as make_vllm
 
 __all__ = ["CACHE", "make_smollm2", "make_trl", "make_vllm", "one_line_smollm2"]
@@ -26,6 +26,7 @@ def make_trl(folder: Path) -> Path:
     wanted = "\n".join((*TRL, *VISION, WEIGHTS))
     if made.is_file() and made.read_text() == wanted:
         return python
+    require_own(folder)
     print(f"Making an environment with TRL in {folder}; once.", flush=True)
     run(sys.executable, "-m", "venv", "--clear", folder)
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")

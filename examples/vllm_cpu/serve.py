@@ -49,6 +49,7 @@ def make_environment(
     wanted = "\n".join((*packages, *alone))
     if made.is_file() and made.read_text() == wanted:
         return python
+    require_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free / 1e9
     if free < NEEDED_GB:
@@ -66,6 +67,12 @@ def make_environment(
         run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *unwanted)
     made.write_text(wanted)
     return python
+
+
+def require_own(folder: Path) -> None:
+    """Leave before a folder is emptied that is no environment: what is in it is somebody's."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
+        raise SystemExit(f"{folder} holds other things than an environment; name another folder.")
 
 
 def make_smollm2(python: Path, folder: Path) -> Path:
