@@ -47,7 +47,9 @@ def one_line_smollm2(python: Path, folder: Path) -> Path:
     """
     if (folder / "config.json").is_file():
         return folder
-    new = make_smollm2(python, folder.with_name("smollm2-135m"))
+    new = make_smollm2(
+        python, folder.with_name("smollm2-135m"), Path(__file__).parent / "vision.py"
+    )
     draft = folder.with_name(folder.name + ".new")
     shutil.copytree(new, draft, dirs_exist_ok=True)
     tokens = json.loads((draft / "tokenizer.json").read_text())["model"]["vocab"]

@@ -16,19 +16,7 @@ from typing import Any
 import torch
 from lengths import Schedule, control_generate
 from plan import Job, Measured, clocked, read_job, write_result
-
-
-def stand_in_for_vision_operators() -> torch.library.Library | None:
-    """torchvision's wheel on the package index is a CUDA build; beside a CPU torch its import
-    asks for operators that it cannot load. Image processors use none of them. The result must
-    stay referenced."""
-    if torch.version.cuda is not None or "+cpu" in version("torchvision"):
-        return None
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
+from vision import stand_in_for_vision_operators
 
 _operators = stand_in_for_vision_operators()
 

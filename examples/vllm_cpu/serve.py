@@ -75,12 +75,13 @@ def require_own(folder: Path) -> None:
         raise SystemExit(f"{folder} holds other things than an environment; name another folder.")
 
 
-def make_smollm2(python: Path, folder: Path) -> Path:
-    """SmolLM2-135M-Instruct as a checkpoint folder, made where there is none."""
+def make_smollm2(python: Path, folder: Path, *before: Path) -> Path:
+    """SmolLM2-135M-Instruct as a checkpoint folder, made where there is none; `before` goes in
+    front of the script that makes it."""
     if not (folder / "config.json").is_file():
         script = Path(__file__).parents[1] / "smollm2/prepare.py"
         new = folder.with_name(folder.name + ".new")
-        run(python, script, "model", "--out", new, "--dtype", "bf16")
+        run(python, *before, script, "model", "--out", new, "--dtype", "bf16")
         new.rename(folder)
     return folder
 
