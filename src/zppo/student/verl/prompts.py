@@ -76,16 +76,13 @@ class ServerMedia:
         least, most = bounds
         if least <= pixels <= most:
             return
-        bound = least if pixels < least else most
-        key = {
-            ("image", least): "data.min_pixels",
-            ("image", most): "data.max_pixels",
-            ("video", most): "data.video_max_pixels",
-        }.get((kind, bound), "data.min_pixels")
+        too_small = pixels < least
+        above = "data.max_pixels" if kind == "image" else "data.video_max_pixels"
+        key = "data.min_pixels" if too_small else above
         raise ModelError(
             f"A {kind} of question `{question.id}` is shown with {pixels:,} pixels, which a "
             f"rollout server would resize: the checkpoint's own bounds are {least:,} to {most:,}. "
-            f"Set {key}={bound}."
+            f"Set {key}={least if too_small else most}."
         )
 
 
@@ -189,13 +186,10 @@ def _keeps_start_and_end() -> bool:
 
 def _video_bounds(path: str) -> tuple[int, int] | None:
     """The checkpoint's own bounds on frames * height * width; None where it has none written."""
-    for name, part in (
-        ("video_preprocessor_config.json", None),
-        ("processor_config.json", "video_processor"),
-    ):
+    for name in ("video_preprocessor_config.json", "processor_config.json"):
         file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
         tree = json.loads(Path(file).read_text()) if file else {}
-        size = (tree if part is None else tree.get(part) or {}).get("size") or {}
+        size = tree.get("video_processor", tree).get("size") or {}
         if "shortest_edge" in size and "longest_edge" in size:
             return size["shortest_edge"], size["longest_edge"]
     return None
