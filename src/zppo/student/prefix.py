@@ -31,9 +31,9 @@ from zppo.errors import ModelError
 from zppo.student.attention import Branches, Layout, can_cascade, padding_bias, shares_attention
 from zppo.student.inputs import PromptBatch
 
-#: What one more pass over the layers costs beside its tokens, in tokens: on a GPU (an estimate),
-#: on a CPU (benchmarks/notes.md).
-PASS_TOKENS = (1_024, 128)
+#: What one more pass over the layers costs beside its tokens, in tokens (benchmarks/notes.md; for
+#: GPUs it is an estimate).
+PASS_TOKENS = {"cpu": 128, "cuda": 1_024}
 
 
 class _PromptAttention(DynamicLayer):
@@ -225,7 +225,8 @@ def _shared(
     cache = prompt_cache(model.config)
     out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
     head = out.last_hidden_state[:, -1:]
-    classes = length_classes(lengths.tolist(), PASS_TOKENS[responses.device.type == "cpu"])
+    pass_tokens = PASS_TOKENS.get(responses.device.type, PASS_TOKENS["cuda"])
+    classes = length_classes(lengths.tolist(), pass_tokens)
     if len(classes) == 1:
         return _branched(model, prompts, cache, head, rows, responses, lengths)
     T, hidden = responses.shape[1], []
