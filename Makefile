@@ -14,7 +14,7 @@ train: $(VENV)/.installed  ## train the embedded default: ZPPO on the lab
 test: $(VENV)/.installed  ## the default tests: offline, on CPU
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-test-cluster:  ## the cluster engine on a CPU, in environments of its own (6 GB, half an hour)
+test-cluster:  ## the cluster engine on a CPU, in environments of its own (6 GB, a quarter of an hour)
 	$(PYTHON) tests/student/verl/cpu/run.py
 	$(PYTHON) tests/student/verl/cpu/run.py --vllm
 

@@ -1,7 +1,5 @@
-"""Makes torchvision load in TRL's environment. As a script it runs another one after that:
-
-python vision.py SCRIPT ARGUMENT...
-"""
+"""Makes torchvision load in TRL's environment. As a script, `python vision.py SCRIPT ARGUMENT...`,
+it runs another one after that."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ def make_environment(
     search for minutes."""
     python = folder / "bin/python"
     made = folder / "zppo-made-of"  # written last: an interrupted set-up starts again
-    wanted = "\n".join((*packages, *alone))
+    versions = () if constraints is None else (constraints.read_text(),)
+    wanted = "\n".join((*packages, *alone, *versions))
     if made.is_file() and made.read_text() == wanted:
         return python
     require_own(folder)

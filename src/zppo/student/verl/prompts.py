@@ -80,7 +80,7 @@ class ServerMedia:
         above = "data.max_pixels" if kind == "image" else "data.video_max_pixels"
         key = "data.min_pixels" if too_small else above
         raise ModelError(
-            f"A {kind} of question `{question.id}` is shown with {pixels:,} pixels, which a "
+            f"The {kind} of question `{question.id}` is shown with {pixels:,} pixels, which a "
             f"rollout server would resize: the checkpoint's own bounds are {least:,} to {most:,}. "
             f"Set {key}={least if too_small else most}."
         )
