@@ -93,14 +93,8 @@ def check_decoding(model, config):
         rows = branch(model, cache, mask, owner, 3)
         hidden, place = [], mask.sum(-1)[owner]
         for t in range(3):
-            out = model(
-                input_ids=tokens[:, t : t + 1],
-                position_ids=place[:, None] + t,
-                use_cache=True,
-                **rows.inputs(),
-            )
-            hidden.append(out.last_hidden_state)
-        return rows, torch.cat(hidden, 1)
+            hidden.append(rows.next(tokens[:, t], place[:, None] + t))
+        return rows, torch.stack(hidden, 1)
 
     config._attn_implementation = "sdpa"
     plain, expected = run()
@@ -130,6 +124,6 @@ def test_attention_that_is_not_plain_softmax_is_refused():
     from zppo.errors import ModelError
 
     keys = torch.zeros(1, 1, 2, 4)
-    past = Branches(keys, keys, None, keys, keys, Layout(1, 1), 2)
+    past = Branches(keys, keys, None, ((keys, keys),), 2, Layout(1, 1))
     with torch.no_grad(), pytest.raises(ModelError, match="softcap"):
         attention(torch.nn.Identity(), torch.zeros(1, 1, 1, 4), past, None, None, softcap=30.0)

@@ -82,17 +82,17 @@ class Branches:
 
     prompt_keys, prompt_values   (B, K, P, D)
     bias                         (B, 1, 1, P), -inf at left padding; None without padding
-    keys, values                 (R, K, T, D), the responses' own
-    length                       how many of these T columns are in use, the first ones
+    own                          pairs of the responses' own keys and values, (R, K, T, D) each,
+                                 one after the other
+    used                         how many columns of the last pair are in use, the first ones
     """
 
     prompt_keys: Tensor
     prompt_values: Tensor
     bias: Tensor | None
-    keys: Tensor
-    values: Tensor
+    own: tuple[tuple[Tensor, Tensor], ...]
+    used: int
     layout: Layout
-    length: int
 
 
 def can_share_attention(config: Any) -> bool:
@@ -151,30 +151,32 @@ def attention(
     if dropout > 0.0:
         raise ModelError("Attention dropout does not go with prompt sharing; set it to 0.")
     if query.shape[2] == 1:
-        out = _next_token(query, key, scale)
+        out = next_token(query * scale, key)
     else:
+        ((keys, values),) = key.own
         out = _Cascade.apply(
-            query, key.keys, key.values, key.prompt_keys, key.prompt_values,
-            key.bias, key.layout, scale,
-        )  # fmt: skip
+            query, keys, values, key.prompt_keys, key.prompt_values, key.bias, key.layout, scale
+        )
     return out.transpose(1, 2).contiguous(), None  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def _next_token(query: Tensor, past: Branches, scale: float) -> Tensor:
-    """(R, K * Q, 1, D): one query a row attends to the prompt and to all own keys."""
+def next_token(query: Tensor, past: Branches) -> Tensor:
+    """(R, K * Q, 1, D): one query a row, already scaled, attends to the prompt and to own keys."""
     R, heads, _, D = query.shape
-    K, P = past.prompt_keys.shape[1:3]
-    rows = (query * scale).view(R, K, heads // K, D)
+    K = past.prompt_keys.shape[1]
+    rows = query.view(R, K, heads // K, D)
     layout = past.layout
     of_prompt = layout.by_prompt(rows) @ past.prompt_keys.transpose(-1, -2)
     if past.bias is not None:
         of_prompt += past.bias
-    # Over the whole block: products copy a part of it first.
-    of_own = rows @ past.keys.transpose(-1, -2)
-    of_own[..., past.length :] = float("-inf")
-    weights = torch.cat([layout.by_row(of_prompt), of_own], dim=-1).softmax(-1)
-    out = layout.by_row(layout.by_prompt(weights[..., :P]) @ past.prompt_values)
-    return (out + weights[..., P:] @ past.values).reshape(R, heads, 1, D)
+    scores = [layout.by_row(of_prompt), *(rows @ keys.transpose(-1, -2) for keys, _ in past.own)]
+    # Over the whole of it: products copy a part first, or read it slowly.
+    scores[-1][..., past.used :] = float("-inf")
+    weights = torch.cat(scores, dim=-1).softmax(-1).split([x.shape[-1] for x in scores], dim=-1)
+    out = layout.by_row(layout.by_prompt(weights[0]) @ past.prompt_values)
+    for weight, (_, values) in zip(weights[1:], past.own, strict=True):
+        out = out + weight @ values
+    return out.reshape(R, heads, 1, D)
 
 
 class _Cascade(torch.autograd.Function):

@@ -10,10 +10,11 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
 from zppo.student.prefix import can_share_prompt
+from zppo.student.qwen_step import DeltaState, QwenStep, can_step
 
-# Own keys of a response are allocated for this many more tokens at a time. Each new block copies
-# what there is once; what there is is read for each of the tokens.
-BLOCK = 64
+# Tokens of a block. A full one is copied once to the end of those before it, with these; what there
+# is is read for each of the tokens, unused columns too.
+BLOCK = 32
 # Prompts without a live response leave the batch when fewer than this share of them has one.
 DROP_PROMPTS_BELOW = 0.8
 
@@ -21,8 +22,9 @@ DROP_PROMPTS_BELOW = 0.8
 class Rows(Protocol):
     """R responses that are being sampled."""
 
-    def inputs(self) -> dict[str, Any]:
-        """What the model's forward takes beside tokens and positions, for one more token."""
+    def next(self, token: Tensor, positions: Tensor) -> Tensor:
+        """The hidden state (R, H) after one more token a row, (R,), at `positions`, (R, 1) or
+        (3, R, 1)."""
         ...
 
     def keep(self, rows: Tensor) -> None:
@@ -36,20 +38,20 @@ def branch(model: Any, prompt: Cache, mask: Tensor, owner: Tensor, limit: int) -
     `mask` (B, P) is the prompts', `owner` (R,) each row's prompt, `limit` the most tokens a row.
     """
     if shares_attention(model.config) and can_share_prompt(model.config):
-        return SharedRows(prompt, mask, owner, limit)
-    return RepeatedRows(prompt, mask, owner)
+        return SharedRows(model, prompt, mask, owner, limit)
+    return RepeatedRows(model, prompt, mask, owner)
 
 
 class RepeatedRows:
     """transformers' own cache, with the prompt repeated for every row: for any model."""
 
-    def __init__(self, prompt: Any, mask: Tensor, owner: Tensor):
-        self.cache, self.mask = prompt, mask
+    def __init__(self, model: Any, prompt: Any, mask: Tensor, owner: Tensor):
+        self.model, self.cache, self.mask = model, prompt, mask
         self.keep(owner)
 
-    def inputs(self) -> dict[str, Any]:
+    def next(self, token: Tensor, positions: Tensor) -> Tensor:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        return {"past_key_values": self.cache, "attention_mask": self.mask}
+        return _forward(self.model, token, positions, self.cache, self.mask)
 
     def keep(self, rows: Tensor) -> None:
         self.cache.reorder_cache(rows)
@@ -59,28 +61,33 @@ class RepeatedRows:
 class SharedRows:
     """Keys and values of a prompt exist once; those of the responses grow in blocks."""
 
-    def __init__(self, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
-        self.owner, self.prompts = owner, len(mask)
+    def __init__(self, model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
+        self.model, self.owner, self.prompts = model, owner, len(mask)
+        self.own_step = QwenStep(model) if can_step(model) else None
         layout = Layout.of(owner, self.prompts)
         bias: dict[torch.dtype, Tensor | None] = {}
         layers: list[Any] = []
-        for layer in prompt.layers:
+        for number, layer in enumerate(prompt.layers):
             if isinstance(layer, DynamicLayer):
                 assert layer.keys is not None and layer.values is not None
-                dtype = layer.keys.dtype
+                keys, dtype = layer.keys, layer.keys.dtype
+                if self.own_step:
+                    keys = self.own_step.reorder_keys(number, keys)
                 if dtype not in bias:
                     bias[dtype] = padding_bias(mask, dtype)
-                layers.append(
-                    _ResponseAttention(layer.keys, layer.values, bias[dtype], layout, limit)
-                )
+                layers.append(_ResponseAttention(keys, layer.values, bias[dtype], layout, limit))
             else:
+                if self.own_step:
+                    layer = DeltaState(layer.conv_states[0], layer.recurrent_states[0])
                 layer.reorder_cache(owner)
                 layers.append(layer)
         self.cache: Any = Cache(layers=layers)
 
-    def inputs(self) -> dict[str, Any]:
+    def next(self, token: Tensor, positions: Tensor) -> Tensor:
+        if self.own_step:
+            return self.own_step(token, positions.reshape(-1, len(token))[0], self.cache.layers)
         # No mask: own keys have no padding, and the prompt's is in its bias.
-        return {"past_key_values": self.cache, "attention_mask": None}
+        return _forward(self.model, token, positions, self.cache, None)
 
     def keep(self, rows: Tensor) -> None:
         self.owner = self.owner.index_select(0, rows)
@@ -98,46 +105,55 @@ class SharedRows:
                 layer.reorder_cache(rows)
 
 
+def _forward(
+    model: Any, token: Tensor, positions: Tensor, cache: Any, mask: Tensor | None
+) -> Tensor:
+    return model(
+        input_ids=token[:, None],
+        position_ids=positions,
+        past_key_values=cache,
+        attention_mask=mask,
+        use_cache=True,
+    ).last_hidden_state[:, -1]
+
+
 class _ResponseAttention(DynamicLayer):
-    """Own keys and values of R responses, (R, K, capacity, D) of which `length` are in use.
+    """Own keys and values of R responses: those of full blocks in one pair of tensors, and a block
+    that fills, (R, K, X, D) each.
 
     To the model it looks empty: its mask and positions are given, and what is attended to is
     what `update` returns.
     """
-
-    keys: Tensor
-    values: Tensor
 
     def __init__(
         self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: Layout, limit: int
     ):
         super().__init__()
         self.prompt_keys, self.prompt_values = keys, values
-        self.bias, self.layout, self.limit = bias, layout, limit
-        self.length = 0
+        self.bias, self.layout, self.block = bias, layout, min(BLOCK, limit)
+        self.full: tuple[Tensor, Tensor] | None = None
+        self.filling: tuple[Tensor, Tensor] | None = None
+        self.used = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        start, self.length = self.length, self.length + key_states.shape[2]
-        if start == 0:
-            self.keys, self.values = (x[:, :, :0] for x in (key_states, value_states))
-        if self.length > self.keys.shape[2]:
-            self.keys, self.values = (self._grown(x) for x in (self.keys, self.values))
-        self.keys[:, :, start : self.length] = key_states
-        self.values[:, :, start : self.length] = value_states
-        past = Branches(
-            self.prompt_keys,
-            self.prompt_values,
-            self.bias,
-            self.keys,
-            self.values,
-            self.layout,
-            self.length,
-        )
-        return past, None
+        """Of one token a row."""
+        new = (key_states, value_states)
+        if self.filling is None:
+            # Zeros: columns not in use have weight zero, which a NaN would survive.
+            R, K, _, D = key_states.shape
+            keys, values = (x.new_zeros(R, K, self.block, D) for x in new)
+            self.filling = (keys, values)
+        elif self.used == self.block:
+            self.full, self.used = self._with_filling(self.filling), 0
+        for block, x in zip(self.filling, new, strict=True):
+            block[:, :, self.used : self.used + 1] = x
+        self.used += 1
+        own = (self.filling,) if self.full is None else (self.full, self.filling)
+        prompt = (self.prompt_keys, self.prompt_values, self.bias)
+        return Branches(*prompt, own, self.used, self.layout), None
 
     def keep(self, rows: Tensor, prompts: Tensor | None, layout: Layout) -> None:
-        if self.length > 0:
-            self.keys, self.values = (x.index_select(0, rows) for x in (self.keys, self.values))
+        self.full, self.filling = (_selected(x, rows) for x in (self.full, self.filling))
         self.layout = layout
         if prompts is not None:
             self.prompt_keys = self.prompt_keys.index_select(0, prompts)
@@ -147,9 +163,14 @@ class _ResponseAttention(DynamicLayer):
     def get_seq_length(self) -> int:
         return 0
 
-    def _grown(self, block: Tensor) -> Tensor:
-        R, K, used, D = block.shape
-        # Zeros: columns not in use have weight zero, which a NaN would survive.
-        larger = block.new_zeros(R, K, min(used + BLOCK, self.limit), D)
-        larger[:, :, :used] = block
-        return larger
+    def _with_filling(self, filling: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        if self.full is None:
+            return filling[0].clone(), filling[1].clone()
+        keys, values = (
+            torch.cat([full, block], dim=2) for full, block in zip(self.full, filling, strict=True)
+        )
+        return keys, values
+
+
+def _selected(pair: tuple[Tensor, Tensor] | None, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    return None if pair is None else (pair[0].index_select(0, rows), pair[1].index_select(0, rows))

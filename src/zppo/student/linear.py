@@ -8,7 +8,7 @@ Both are true fp32. On Intel processors, on GPUs and in bf16 torch's own choice 
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
@@ -79,6 +79,16 @@ class _Linear(torch.autograd.Function):
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def constant_linear(*weights: Tensor) -> Callable[[Tensor], Tensor]:
+    """x (N, I) to its products with weights (O, I), one beside the other in (N, sum of O). They
+    are copied, in the order in which oneDNN's products read them where those are used."""
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+    if onednn_is_faster() and weight.dtype in _PACKABLE:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        return lambda x: _product(x, packed)
+    return lambda x: F.linear(x, weight)
 
 
 @contextmanager

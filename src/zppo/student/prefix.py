@@ -57,9 +57,8 @@ class _BranchShared(DynamicLayer):
         self.prompt, self.bias, self.layout = (keys, values), bias, layout
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        length = key_states.shape[2]
-        past = Branches(*self.prompt, self.bias, key_states, value_states, self.layout, length)
-        return past, None
+        own = ((key_states, value_states),)
+        return Branches(*self.prompt, self.bias, own, key_states.shape[2], self.layout), None
 
     # To the model's mask it looks empty: a `Branches` knows its own padding.
     def get_seq_length(self) -> int:

@@ -133,12 +133,8 @@ def sample_groups(
                     rows.keep(going)
                     seen.keep(going)
                     live, owner, token = (x.index_select(0, going) for x in (live, owner, token))
-            hidden = model(
-                input_ids=token[:, None],
-                position_ids=prompts.next_positions(owner, torch.tensor([step], device=device)),
-                use_cache=True,
-                **rows.inputs(),
-            ).last_hidden_state[:, -1]
+            steps = torch.tensor([step], device=device)
+            hidden = rows.next(token, prompts.next_positions(owner, steps))
 
     if not bool(logprobs_NT.isfinite().all()):  # asked once: a GPU would wait at every token
         raise RunError(
