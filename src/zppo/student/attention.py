@@ -15,7 +15,7 @@ key head, P prompt columns, T response columns, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from zppo.errors import ModelError
+from zppo.student.flat import FlatRows
 
 NAME = "zppo_shared_prompt"
 
@@ -78,7 +79,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branches:
-    """What a layer's responses attend to.
+    """What the next token of R responses attends to in a layer.
 
     prompt_keys, prompt_values   (B, K, P, D)
     bias                         (B, 1, 1, P), -inf at left padding; None without padding
@@ -93,6 +94,23 @@ class Branches:
     own: tuple[tuple[Tensor, Tensor], ...]
     used: int
     layout: Layout
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlatBranches:
+    """What the N tokens of whole responses attend to in a layer.
+
+    prompt_keys, prompt_values   (B, K, P, D)
+    bias                         as in `Branches`
+    keys, values                 (1, K, N, D), the responses' own
+    """
+
+    prompt_keys: Tensor
+    prompt_values: Tensor
+    bias: Tensor | None
+    keys: Tensor
+    values: Tensor
+    rows: FlatRows
 
 
 def can_share_attention(config: Any) -> bool:
@@ -129,7 +147,7 @@ def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
 def attention(
     module: Any,
     query: Tensor,
-    key: Tensor | Branches,
+    key: Tensor | Branches | FlatBranches,
     value: Any,
     attention_mask: Tensor | None,
     dropout: float = 0.0,
@@ -137,7 +155,7 @@ def attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: `query` (R, K * Q, T, D) to (R, T, K * Q, D)."""
-    if not isinstance(key, Branches):
+    if not isinstance(key, Branches | FlatBranches):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
@@ -150,14 +168,12 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if dropout > 0.0:
         raise ModelError("Attention dropout does not go with prompt sharing; set it to 0.")
-    if query.shape[2] == 1:
-        out = next_token(query * scale, key)
-    else:
-        ((keys, values),) = key.own
-        out = _Cascade.apply(
-            query, keys, values, key.prompt_keys, key.prompt_values, key.bias, key.layout, scale
-        )
-    return out.transpose(1, 2).contiguous(), None  # pyright: ignore[reportOptionalMemberAccess]
+    if isinstance(key, Branches):
+        return next_token(query * scale, key).transpose(1, 2).contiguous(), None
+    out = _Cascade.apply(
+        query, key.keys, key.values, key.prompt_keys, key.prompt_values, key.bias, key.rows, scale
+    )
+    return out, None  # pyright: ignore[reportReturnType]
 
 
 def next_token(query: Tensor, past: Branches) -> Tensor:
@@ -180,11 +196,14 @@ def next_token(query: Tensor, past: Branches) -> Tensor:
 
 
 class _Cascade(torch.autograd.Function):
-    """(R, K * Q, T, D): causal attention of whole responses, each after its prompt; CPU only.
+    """(1, K * Q, N, D) to (1, N, K * Q, D): causal attention of whole responses, each after its
+    prompt; CPU only.
 
-    Both parts run in torch's flash kernel and are merged by their log-sum-exp. The kernel's
-    backward only needs the softmax's output and log-sum-exp: given those of the merged softmax, it
-    computes each part's share of the exact gradient.
+    Both parts run in torch's flash kernel, the prompts' once and the responses' a block at a time,
+    and are merged by their log-sum-exp. The kernel's backward only needs the softmax's output and
+    log-sum-exp: given those of the merged softmax, it computes each part's share of the exact
+    gradient. The kernel's outputs lie in memory as (batch, tokens, heads, D), and so all here is
+    kept: what looks like a transposition seldom copies.
     """
 
     @staticmethod
@@ -196,39 +215,54 @@ class _Cascade(torch.autograd.Function):
         prompt_keys: Tensor,
         prompt_values: Tensor,
         bias: Tensor | None,
-        layout: Layout,
+        rows: FlatRows,
         scale: float,
     ) -> Tensor:
-        spread, collect = _folded(query, keys.shape[1], layout)
+        K = keys.shape[1]
+        queries = query[0].transpose(0, 1)
         out_p, lse_p = _flash(
-            spread(query), prompt_keys, prompt_values, attn_mask=bias, scale=scale
+            _spread(queries, K, rows), prompt_keys, prompt_values, attn_mask=bias, scale=scale
         )
-        out_p, lse_p = collect(out_p), collect(lse_p[..., None]).squeeze(-1)
-        out_r, lse_r = _flash(query, *_repeated(query, keys, values), is_causal=True, scale=scale)
+        out_p, lse_p = _collect(out_p, K, rows), _collect(lse_p[..., None], K, rows)
+        own = [
+            _flash(*parts, is_causal=True, scale=scale)
+            for parts in _blocks(rows, query, *_repeated(query, keys, values))
+        ]
+        out_r, lse_r = _flat(out for out, _ in own), _flat(lse[..., None] for _, lse in own)
         lse = torch.logaddexp(lse_p, lse_r)
-        weight_p, weight_r = (lse_p - lse).exp()[..., None], (lse_r - lse).exp()[..., None]
-        out = (out_p * weight_p + out_r * weight_r).to(query.dtype)
+        out = (out_p * (lse_p - lse).exp()).addcmul(out_r, (lse_r - lse).exp()).to(query.dtype)
         ctx.save_for_backward(query, keys, values, prompt_keys, prompt_values, bias, out, lse)
-        ctx.layout, ctx.scale = layout, scale
-        return out
+        ctx.rows, ctx.scale = rows, scale
+        return out[None]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         query, keys, values, prompt_keys, prompt_values, bias, out, lse = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        spread, collect = _folded(query, keys.shape[1], ctx.layout)
+        rows, scale, K = ctx.rows, ctx.scale, keys.shape[1]
+        grad = grads[0][0]
+        lse_p = _spread(lse, K, rows)
+        if rows.vacant is not None:  # a softmax whose denominator is infinite: no share at all
+            group = query.shape[1] // K
+            lse_p = lse_p.masked_fill(rows.vacant.repeat(1, group)[:, None, :, None], torch.inf)
         of_query_p, of_prompt_keys, of_prompt_values = _flash_backward(
-            spread(grad), spread(query), prompt_keys, prompt_values,
-            spread(out), spread(lse[..., None]).squeeze(-1), 0.0, False,
-            attn_mask=bias, scale=ctx.scale,
+            _spread(grad, K, rows), _spread(query[0].transpose(0, 1), K, rows),
+            prompt_keys, prompt_values, _spread(out, K, rows), lse_p.squeeze(-1), 0.0, False,
+            attn_mask=bias, scale=scale,
         )  # fmt: skip
-        of_query, of_keys, of_values = _flash_backward(
-            grad, query, *_repeated(query, keys, values), out, lse, 0.0, True, scale=ctx.scale
-        )
-        of_query = of_query + collect(of_query_p)
-        shape = (*keys.shape[:2], -1, *keys.shape[2:])
+        own = [
+            _flash_backward(*parts, lse_r.squeeze(-1), 0.0, True, scale=scale)
+            for *parts, lse_r in _blocks(
+                rows,
+                *(grad.transpose(0, 1)[None], query, *_repeated(query, keys, values)),
+                *(x.transpose(0, 1)[None] for x in (out, lse)),
+            )
+        ]
+        of_query, of_keys, of_values = (_flat(part) for part in zip(*own, strict=True))
+        of_query = of_query + _collect(of_query_p, K, rows)
+        shape = (len(of_keys), K, -1, keys.shape[-1])
         of_keys, of_values = (x.view(shape).sum(2) for x in (of_keys, of_values))
-        return of_query, of_keys, of_values, of_prompt_keys, of_prompt_values, None, None, None
+        of_own = (x.transpose(0, 1)[None] for x in (of_query, of_keys, of_values))
+        return *of_own, of_prompt_keys, of_prompt_values, None, None, None
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
@@ -240,20 +274,33 @@ def _flash_backward(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _repeated(query: Tensor, *key_heads: Tensor) -> list[Tensor]:
-    """(R, K, T, D) each to the R * K * Q heads of the query."""
-    return [x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in key_heads]
+    """(1, K, N, D) each to the K * Q heads of the query."""
+    groups = query.shape[1] // key_heads[0].shape[1]
+    return [x if groups == 1 else x.repeat_interleave(groups, dim=1) for x in key_heads]
 
 
-def _folded(
-    query: Tensor, K: int, layout: Layout
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Functions from (R, K * Q, T, X) to the prompts' (B, K, W * Q * T, X), and back."""
-    R, heads, T, _ = query.shape
+def _blocks(rows: FlatRows, *parts: Tensor) -> Iterator[list[Tensor]]:
+    """Of (1, heads, N, X) each, block by block (rows, heads, length, X)."""
+    for block in rows.blocks:
+        shape = (block.rows, block.length)
+        yield [x[0, :, block.tokens].unflatten(1, shape).transpose(0, 1) for x in parts]
 
-    def spread(rows: Tensor) -> Tensor:
-        return layout.by_prompt(rows.reshape(R, K, heads // K * T, -1))
 
-    def collect(grid: Tensor) -> Tensor:
-        return layout.by_row(grid).reshape(R, heads, T, -1)
+def _flat(blocks: Iterable[Tensor]) -> Tensor:
+    """(rows, heads, length, X) a block to (N, heads, X)."""
+    return torch.cat([x.transpose(1, 2).flatten(0, 1) for x in blocks])
 
-    return spread, collect
+
+def _spread(tokens: Tensor, K: int, rows: FlatRows) -> Tensor:
+    """(N, K * Q, X) to the prompts' (B, K, Q * W, X)."""
+    grid = tokens.index_select(0, rows.by_prompt.flatten())
+    B, W = rows.by_prompt.shape
+    grid = grid.view(B, W, K, -1, tokens.shape[-1])
+    return grid.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+
+def _collect(grid: Tensor, K: int, rows: FlatRows) -> Tensor:
+    """(B, K, Q * W, X) back to (N, K * Q, X)."""
+    B, W = rows.by_prompt.shape
+    grid = grid.unflatten(2, (-1, W)).permute(0, 3, 1, 2, 4)
+    return grid.reshape(B * W, -1, grid.shape[-1]).index_select(0, rows.places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from zppo.student.flat_delta import delta_layers, run_flat
 from zppo.student.linear import onednn_is_faster, use_onednn
 
 # Tokens a chunk of the gated delta rule. The result does not depend on it; 32 takes a quarter to a
@@ -17,6 +18,7 @@ def tune_for_cpu(model: Any) -> None:
     if onednn_is_faster():
         use_onednn(model)
     if shorten_delta_chunks(model):
+        run_flat(model, DELTA_CHUNK)
         from zppo.student.delta import use_in_place_step  # loads Qwen3.5's code
 
         use_in_place_step()
@@ -24,7 +26,7 @@ def tune_for_cpu(model: Any) -> None:
 
 def shorten_delta_chunks(model: Any) -> bool:
     """Run a model's gated delta rule in chunks of `DELTA_CHUNK`; whether it has one."""
-    layers = [m for m in model.modules() if type(m).__name__ == "Qwen3_5GatedDeltaNet"]
+    layers = delta_layers(model)
     for layer in layers:
         # The layer hands keyword arguments on to the delta rule.
         layer.forward = partial(layer.forward, chunk_size=DELTA_CHUNK)

@@ -37,9 +37,9 @@ def distill(trainer: PolicyTrainer, groups: Sequence[Group], teacher: ReadsToken
             [encoded[p.group] for p in micro], rows.owner, rows.ids, rows.lengths
         )
         divergence = token_jsd(
-            ours[rows.mask],
+            ours,
             trainer.head,
-            theirs[rows.mask.to(theirs.device)],
+            theirs,
             teacher.logits,
             trainer.config.rollout.temperature,
             trainer.encoder.placeholder_ids,

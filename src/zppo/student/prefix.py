@@ -28,7 +28,9 @@ from transformers.cache_utils import (
 )
 
 from zppo.errors import ModelError
-from zppo.student.attention import Branches, Layout, can_cascade, padding_bias, shares_attention
+from zppo.student.attention import FlatBranches, can_cascade, padding_bias, shares_attention
+from zppo.student.flat import FlatRows
+from zppo.student.flat_delta import FlatStates, runs_flat
 from zppo.student.inputs import PromptBatch
 
 #: What one more pass over the layers costs beside its tokens, in tokens (benchmarks/notes.md; for
@@ -49,18 +51,17 @@ class _PromptAttention(DynamicLayer):
         return 0
 
 
-class _BranchShared(DynamicLayer):
-    """Serves the prompts' keys and values, once each, to the response pass; stores nothing."""
+class _FlatAttention(DynamicLayer):
+    """Serves the prompts' keys and values, once each, to a flat pass; stores nothing."""
 
-    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, layout: Layout):
+    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, rows: FlatRows):
         super().__init__()
-        self.prompt, self.bias, self.layout = (keys, values), bias, layout
+        self.prompt, self.rows = (keys, values, bias), rows
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        own = ((key_states, value_states),)
-        return Branches(*self.prompt, self.bias, own, key_states.shape[2], self.layout), None
+        return FlatBranches(*self.prompt, key_states, value_states, self.rows), None
 
-    # To the model's mask it looks empty: a `Branches` knows its own padding.
+    # To the model's mask it looks empty: `FlatBranches` knows its own padding.
     def get_seq_length(self) -> int:
         return 0
 
@@ -168,22 +169,32 @@ def prompt_cache(config: Any) -> DynamicCache:
     return cache
 
 
-def branch_cache(prompt: Cache, rows: Tensor, shared: tuple[Tensor | None, Layout] | None) -> Cache:
-    """The prompt's cache for one row a response; `rows` (R,) names each response's prompt.
-
-    `shared` is the prompts' padding bias and the rows' layout where attention reads a prompt that
-    exists once; None repeats its keys and values for every row.
-    """
+def branch_cache(prompt: Cache, rows: Tensor) -> Cache:
+    """The prompts' cache repeated for one row a response; `rows` (R,) names each one's prompt."""
     layers: list[Any] = []
     for layer in prompt.layers:
         if isinstance(layer, _PromptAttention):
-            if shared is None:
-                layers.append(_BranchAttention(*(x.index_select(0, rows) for x in layer.kept)))
-            else:
-                layers.append(_BranchShared(*layer.kept, *shared))
+            layers.append(_BranchAttention(*(x.index_select(0, rows) for x in layer.kept)))
         else:
             assert isinstance(layer, _PromptLinear)
             layers.append(_BranchLinear(layer, rows))
+    return Cache(layers=layers)
+
+
+def flat_cache(prompt: Cache, mask: Tensor, rows: FlatRows) -> Cache:
+    """The prompts' cache for a flat pass; `mask` (B, P) is the prompts'."""
+    layers: list[Any] = []
+    bias: Tensor | None = None
+    for layer in prompt.layers:
+        if isinstance(layer, _PromptAttention):
+            keys, values = layer.kept
+            bias = padding_bias(mask, keys.dtype) if bias is None else bias
+            layers.append(_FlatAttention(keys, values, bias, rows))
+        else:
+            assert isinstance(layer, _PromptLinear)
+            conv, recurrent = layer.conv_states[0], layer.recurrent_states[0]
+            assert conv is not None and recurrent is not None
+            layers.append(FlatStates(conv, recurrent, rows))
     return Cache(layers=layers)
 
 
@@ -210,34 +221,62 @@ def response_hidden(
         share_prompt: run each prompt once, or repeat it for every response (the plain form).
 
     Returns:
-        (R, T, H); [r, t] predicts token t of response r. Positions past a response's length are
-        arbitrary.
+        (N, H), of the N tokens of all responses, one response after the other.
     """
-    if share_prompt:
-        return _shared(model, prompts, rows, responses, lengths)
-    return _plain(model, prompts.select(rows), responses, lengths)
-
-
-def _shared(
-    model: Any, prompts: PromptBatch, rows: Tensor, responses: Tensor, lengths: Tensor
-) -> Tensor:
+    if not share_prompt:
+        return _plain(model, prompts.select(rows), responses, lengths)
     cache = prompt_cache(model.config)
     out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
-    head = out.last_hidden_state[:, -1:]
-    pass_tokens = PASS_TOKENS.get(responses.device.type, PASS_TOKENS["cuda"])
-    classes = length_classes(lengths.tolist(), pass_tokens)
-    if len(classes) == 1:
-        return _branched(model, prompts, cache, head, rows, responses, lengths)
-    T, hidden = responses.shape[1], []
-    for chosen in (torch.tensor(c, device=rows.device) for c in classes):
+    first = out.last_hidden_state[:, -1]  # predicts the first token of each response
+    device = responses.device
+    classes = length_classes(lengths.tolist(), PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"]))
+    # The CPU's flash kernel gives what merging two softmaxes takes; elsewhere prompts are repeated.
+    if shares_attention(model.config) and can_cascade(device) and runs_flat(model):
+        return _flat(model, prompts, cache, first, rows, responses, lengths, classes)
+    hidden: list[Tensor] = []
+    for chosen in (torch.tensor(c, device=device) for c in classes):
         own = lengths[chosen]
-        longest = int(own.max())
-        of_class = _branched(
-            model, prompts, cache, head, rows[chosen], responses[chosen, :longest], own
-        )
-        hidden.append(F.pad(of_class, (0, 0, 0, T - longest)))
-    back = torch.tensor(np.argsort(np.concatenate(classes)), device=rows.device)
-    return torch.cat(hidden).index_select(0, back)
+        tokens = responses[chosen, : int(own.max())]
+        of_class = _branched(model, prompts, cache, first, rows[chosen], tokens, own)
+        hidden.append(of_class.flatten(0, 1))
+    padded = np.concatenate([np.full(len(c), int(lengths[c].max())) for c in classes])
+    starts = np.empty_like(padded)
+    starts[np.concatenate(classes)] = padded.cumsum() - padded
+    index = [start + np.arange(n) for start, n in zip(starts, lengths.tolist(), strict=True)]
+    return torch.cat(hidden).index_select(0, _index(index, device))
+
+
+def _flat(
+    model: Any,
+    prompts: PromptBatch,
+    cache: Cache,
+    first: Tensor,
+    owner: Tensor,
+    responses: Tensor,
+    lengths: Tensor,
+    classes: Sequence[Sequence[int]],
+) -> Tensor:
+    """All responses in one pass on the prompts' filled `cache`; `first` (B, H) predicts their
+    first tokens."""
+    B, device = len(first), first.device
+    inputs = (lengths - 1).tolist()  # nothing is predicted from a response's last token
+    rows = FlatRows(classes, inputs, owner.tolist(), B, device)
+    if rows.N == 0:
+        return first.index_select(0, owner)
+    tokens = [responses[list(b.responses), : b.length].flatten() for b in rows.blocks]
+    positions = prompts.next_positions(rows.owner, rows.steps[:, None])
+    rest = model(
+        input_ids=torch.cat(tokens)[None],
+        attention_mask=None,  # right padding comes after all that a token may see
+        position_ids=positions.transpose(-1, -2),
+        past_key_values=flat_cache(cache, prompts.mask, rows),
+        use_cache=True,
+    ).last_hidden_state[0]
+    index = [
+        np.concatenate([[prompt], np.arange(B + start, B + start + n)])
+        for prompt, start, n in zip(owner.tolist(), rows.starts, inputs, strict=True)
+    ]
+    return torch.cat([first, rest]).index_select(0, _index(index, device))
 
 
 def length_classes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
@@ -261,17 +300,22 @@ def length_classes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
     return classes[::-1]
 
 
+def _index(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+
+
 def _branched(
     model: Any,
     prompts: PromptBatch,
     cache: Cache,
-    head: Tensor,
+    first: Tensor,
     rows: Tensor,
     responses: Tensor,
     lengths: Tensor,
 ) -> Tensor:
-    """Responses on the prompts' filled `cache`; `head` (B, 1, H) predicts their first tokens."""
-    first = head.index_select(0, rows)
+    """(R, T, H): responses on the prompts' filled `cache`, repeated for each of them; `first`
+    (B, H) predicts their first tokens."""
+    first = first.index_select(0, rows)[:, None]
     inputs = responses[:, :-1]
     if inputs.shape[1] == 0:
         return first
@@ -279,20 +323,12 @@ def _branched(
     padding = max(0, 2 - inputs.shape[1])
     inputs = F.pad(inputs, (0, padding))
     steps = torch.arange(inputs.shape[1], device=inputs.device)
-    # The CPU's flash kernel gives what merging two softmaxes takes; elsewhere prompts are repeated.
-    if shares_attention(model.config) and can_cascade(inputs.device):
-        bias = padding_bias(prompts.mask, head.dtype)
-        shared = (bias, Layout.of(rows, len(prompts.ids)))
-        mask = None  # right padding comes after all that a token may see
-    else:
-        shared = None
-        own = (steps < lengths[:, None] - 1).long()
-        mask = torch.cat([prompts.mask.index_select(0, rows), own], dim=1)
+    own = (steps < lengths[:, None] - 1).long()
     rest = model(
         input_ids=inputs,
-        attention_mask=mask,
+        attention_mask=torch.cat([prompts.mask.index_select(0, rows), own], dim=1),
         position_ids=prompts.next_positions(rows, steps),
-        past_key_values=branch_cache(cache, rows, shared),
+        past_key_values=branch_cache(cache, rows),
         use_cache=True,
     ).last_hidden_state
     return torch.cat([first, rest[:, : rest.shape[1] - padding]], dim=1)
@@ -300,6 +336,6 @@ def _branched(
 
 def _plain(model: Any, prompts: PromptBatch, responses: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(responses.shape[1], device=responses.device)
-    inputs = prompts.followed_by(responses, (steps < lengths[:, None]).long())
-    hidden = model(**inputs, use_cache=False).last_hidden_state
-    return hidden[:, prompts.mask.shape[1] - 1 : -1]
+    mask = steps < lengths[:, None]
+    hidden = model(**prompts.followed_by(responses, mask.long()), use_cache=False).last_hidden_state
+    return hidden[:, prompts.mask.shape[1] - 1 : -1][mask]

@@ -130,7 +130,7 @@ class PolicyTrainer:
         rows = self.rows(pieces, responses)
         hidden = self.hidden(pieces, encoded, rows)
         values = chunked_logprobs(
-            hidden[rows.mask],
+            hidden,
             rows.ids[rows.mask],
             self.head,
             self.config.rollout.temperature,
@@ -150,7 +150,7 @@ class PolicyTrainer:
         return ResponseRows(owner, ids, lengths, mask)
 
     def hidden(self, pieces: Sequence[Piece], encoded: Encoded, rows: ResponseRows) -> Tensor:
-        """(R, T, H) hidden states that predict each token of `rows`."""
+        """(N, H) hidden states that predict each token of `rows`, row by row."""
         prompts = self.encoder.collate([encoded[p.group] for p in pieces], self.device)
         return response_hidden(
             self.decoder, prompts, rows.owner, rows.ids, rows.lengths, self.options.share_prompt

@@ -1,0 +1,188 @@
+"""The gated delta rule over responses in a flat pass (see `flat.py`), with gradients.
+
+The rule itself is transformers' (`torch_chunk_gated_delta_rule`): a response is cut into chunks,
+what tokens of a chunk do to each other is solved for all chunks at once, and a state goes from
+chunk to chunk. What is different: all chunks of all responses are one batch, whatever their
+lengths; a response starts from the states at its prompt's end; nothing is written in place, so that
+a checkpoint may repeat a layer.
+
+Shapes: N tokens, R responses, M chunks of L tokens, C channels of the convolution, heads of K key
+and V value entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers.cache_utils import LinearAttentionLayer
+
+from zppo.student.flat import Chunks, FlatRows
+
+
+class FlatStates(LinearAttentionLayer):
+    """What a flat pass starts from: `inputs` (B, C, kernel) of the convolution and `state`
+    (B, heads, K, V) at the prompts' ends. Nothing is stored."""
+
+    def __init__(self, inputs: Tensor, state: Tensor, rows: FlatRows):
+        super().__init__()
+        self.inputs, self.state, self.rows = inputs, state, rows
+
+
+def delta_layers(model: Any) -> list[Any]:
+    """The layers whose gated delta rule is the one here."""
+    return [m for m in model.modules() if type(m).__name__ == "Qwen3_5GatedDeltaNet"]
+
+
+def run_flat(model: Any, size: int) -> None:
+    """Let a model's delta layers run on `FlatStates`, in chunks of `size` tokens; on other caches
+    they run as before."""
+    for layer in delta_layers(model):
+        layer.forward = _Forward(layer, layer.forward, size)
+
+
+def runs_flat(model: Any) -> bool:
+    """Whether `run_flat` was called for each delta layer of the model; true if it has none."""
+    return all(isinstance(x.forward, _Forward) for x in delta_layers(model))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Forward:
+    layer: Any
+    usual: Callable[..., Tensor]
+    size: int
+
+    def __call__(self, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
+        if cache_params is not None:
+            states = cache_params.layers[self.layer.layer_idx]
+            if isinstance(states, FlatStates):
+                return flat_layer(self.layer, hidden_states, states, self.size)
+        return self.usual(hidden_states, cache_params=cache_params, **kwargs)
+
+
+def flat_layer(layer: Any, hidden: Tensor, states: FlatStates, size: int) -> Tensor:
+    """The layer's output (1, N, H) for a flat pass, in chunks of `size` tokens."""
+    x, chunks = hidden[0], states.rows.chunks(size)
+    inputs = _Gather.apply(layer.in_proj_qkv(x), chunks.tokens, chunks.places)
+    inputs = inputs.float().view(-1, size, layer.conv_dim)
+    window = states.inputs[..., 1:].float().transpose(1, 2).index_select(0, chunks.owner)
+    taps = layer.conv1d.weight[:, 0].float().t()
+    both, value = _Convolution.apply(inputs, window, taps, chunks).split(
+        [2 * layer.key_dim, layer.value_dim], dim=-1
+    )
+    query, key = _of_length_one(both.unflatten(-1, (2, -1, layer.head_k_dim))).unbind(2)
+    value = value.unflatten(-1, (-1, layer.head_v_dim))
+    beta = layer.in_proj_b(x).float().sigmoid()
+    decay = -layer.A_log.float().exp() * F.softplus(layer.in_proj_a(x).float() + layer.dt_bias)
+    scalars = _Gather.apply(torch.cat([beta, decay], -1), chunks.tokens, chunks.places)
+    beta, decay = scalars.view(-1, size, 2, beta.shape[-1]).permute(2, 0, 3, 1)
+    groups = value.shape[2] // key.shape[2]
+    if groups > 1:
+        query, key = (t.repeat_interleave(groups, dim=2) for t in (query, key))
+    out = _rule(
+        *(t.transpose(1, 2).contiguous() for t in (query, key, value)),
+        beta, decay, states.state.float().index_select(0, chunks.owner), chunks.counts,
+    )  # fmt: skip
+    out = out.transpose(1, 2).reshape(len(chunks.tokens), -1).to(hidden.dtype)
+    out = _Gather.apply(out, chunks.places, chunks.tokens)
+    gate = layer.in_proj_z(x).view(-1, layer.head_v_dim)
+    out = layer.norm(out.view(-1, layer.head_v_dim), gate)
+    return layer.out_proj(out.view(len(x), -1))[None]
+
+
+def _rule(
+    query: Tensor, key: Tensor, value: Tensor, beta: Tensor, decay: Tensor, state: Tensor,
+    counts: list[int],
+) -> Tensor:  # fmt: skip
+    """(M, heads, L, V) from query and key (M, heads, L, K), value (M, heads, L, V), beta and the
+    log of the decay (M, heads, L), and the state (R, heads, K, V) of each first chunk."""
+    L, V = value.shape[-2:]
+    total = decay.cumsum(-1)  # log of the decay since the chunk's start
+    future = torch.ones(L, L, dtype=torch.bool, device=value.device).triu(1)
+    between = (total[..., :, None] - total[..., None, :]).masked_fill(future, -torch.inf).exp()
+    since = total.exp()[..., None]
+    key_beta = key * beta[..., None]
+    system = (key_beta @ key.transpose(-1, -2)) * between
+    known = torch.cat([value * beta[..., None], key_beta * since], dim=-1)
+    solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+    # What a chunk adds to the state if it was empty, and what each token reads of the state.
+    news, reads = solved.split([V, key.shape[-1]], dim=-1)
+    attended = (query @ key.transpose(-1, -2)) * between
+    last = total[..., -1:]
+    keys_left = (key * (last - total).exp()[..., None]).transpose(-1, -2)
+    parts = [
+        x.split(counts) for x in (news, torch.cat([reads, query * since], dim=-2), keys_left,
+                                  last.exp()[..., None])
+    ]  # fmt: skip
+    changes: list[Tensor] = []
+    of_state: list[Tensor] = []
+    following = [*counts[1:], 0]
+    for new, read, left, kept, n in zip(*parts, following, strict=True):
+        known_already, out = (read @ state).split(L, dim=-2)
+        changes.append(new - known_already)
+        of_state.append(out)
+        if n:
+            state = state[:n] * kept[:n] + left[:n] @ changes[-1][:n]
+    return torch.cat(of_state) + attended @ torch.cat(changes)
+
+
+def _of_length_one(both: Tensor) -> Tensor:
+    """Query and key (M, L, 2, heads, K) of length one, the query scaled."""
+    K = both.shape[-1]
+    scale = torch.tensor([K**-0.5, 1.0], device=both.device)[:, None, None]
+    return both * ((both * both).sum(-1, keepdim=True) + 1e-6).rsqrt() * scale
+
+
+class _Gather(torch.autograd.Function):
+    """Rows `index` of x; `back` says where each row of x went. An index past the end stands for
+    zeros. As no row goes to two places, the gradient is a gathering, too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back
+        return F.pad(x, (0, 0, 0, 1)).index_select(0, index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return F.pad(grads[0], (0, 0, 0, 1)).index_select(0, ctx.back), None, None
+
+
+class _Convolution(torch.autograd.Function):
+    """SiLU of the causal convolution of each channel: (M, L, C) chunks, the (R, kernel - 1, C)
+    inputs before each first one and taps (kernel, C) to (M, L, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Tensor, taps: Tensor, chunks: Chunks) -> Tensor:
+        before = len(taps) - 1
+        earlier = torch.cat([window, x[:, -before:].index_select(0, chunks.previous)])
+        x = torch.cat([earlier, x], dim=1)
+        out = x[:, before:] * taps[-1]
+        for j in range(before):
+            out.addcmul_(x[:, j : j - before], taps[j])
+        ctx.save_for_backward(x, taps, out)
+        ctx.chunks = chunks
+        return F.silu(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, taps, out = ctx.saved_tensors
+        before, L = len(taps) - 1, out.shape[1]
+        grad = torch.ops.aten.silu_backward(grads[0], out)
+        of_x = torch.zeros_like(x)
+        of_taps = torch.empty_like(taps)
+        for j in range(before + 1):
+            of_x[:, j : j + L].addcmul_(grad, taps[j])
+            of_taps[j] = (grad * x[:, j : j + L]).sum((0, 1))
+        earlier, of_x = of_x.split([before, L], dim=1)
+        of_window, of_previous = earlier.split([len(ctx.chunks.owner), len(ctx.chunks.previous)])
+        of_x = of_x.contiguous()
+        # A chunk precedes one other at most.
+        of_x[ctx.chunks.previous, -before:] += of_previous
+        return of_x, of_window, of_taps, None
