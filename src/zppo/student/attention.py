@@ -259,8 +259,8 @@ class _Cascade(torch.autograd.Function):
         ]
         of_query, of_keys, of_values = (_flat(part) for part in zip(*own, strict=True))
         of_query = of_query + _collect(of_query_p, K, rows)
-        shape = (len(of_keys), K, -1, keys.shape[-1])
-        of_keys, of_values = (x.view(shape).sum(2) for x in (of_keys, of_values))
+        if query.shape[1] > K:
+            of_keys, of_values = (x.unflatten(1, (K, -1)).sum(2) for x in (of_keys, of_values))
         of_own = (x.transpose(0, 1)[None] for x in (of_query, of_keys, of_values))
         return *of_own, of_prompt_keys, of_prompt_values, None, None, None
 

@@ -24,6 +24,9 @@ from transformers.cache_utils import LinearAttentionLayer
 
 from zppo.student.flat import Chunks, FlatRows
 
+#: Chunks whose convolution is computed at a time.
+AT_A_TIME = 16
+
 
 class FlatStates(LinearAttentionLayer):
     """What a flat pass starts from: `inputs` (B, C, kernel) of the convolution and `state`
@@ -155,16 +158,18 @@ class _Gather(torch.autograd.Function):
 
 class _Convolution(torch.autograd.Function):
     """SiLU of the causal convolution of each channel: (M, L, C) chunks, the (R, kernel - 1, C)
-    inputs before each first one and taps (kernel, C) to (M, L, C)."""
+    inputs before each first one and taps (kernel, C) to (M, L, C). A cache-full at a time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Tensor, taps: Tensor, chunks: Chunks) -> Tensor:
         before = len(taps) - 1
         earlier = torch.cat([window, x[:, -before:].index_select(0, chunks.previous)])
         x = torch.cat([earlier, x], dim=1)
-        out = x[:, before:] * taps[-1]
-        for j in range(before):
-            out.addcmul_(x[:, j : j - before], taps[j])
+        out = torch.empty_like(x[:, before:])
+        for inputs, sums in zip(x.split(AT_A_TIME), out.split(AT_A_TIME), strict=True):
+            torch.mul(inputs[:, before:], taps[-1], out=sums)
+            for j in range(before):
+                sums.addcmul_(inputs[:, j : j - before], taps[j])
         ctx.save_for_backward(x, taps, out)
         ctx.chunks = chunks
         return F.silu(out)
@@ -174,12 +179,13 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, taps, out = ctx.saved_tensors
         before, L = len(taps) - 1, out.shape[1]
-        grad = torch.ops.aten.silu_backward(grads[0], out)
-        of_x = torch.zeros_like(x)
-        of_taps = torch.empty_like(taps)
-        for j in range(before + 1):
-            of_x[:, j : j + L].addcmul_(grad, taps[j])
-            of_taps[j] = (grad * x[:, j : j + L]).sum((0, 1))
+        of_x, of_taps = torch.zeros_like(x), torch.zeros_like(taps)
+        pieces = zip(*(t.split(AT_A_TIME) for t in (x, out, grads[0], of_x)), strict=True)
+        for inputs, sums, grad, of_inputs in pieces:
+            grad = torch.ops.aten.silu_backward(grad, sums)
+            for j in range(before + 1):
+                of_inputs[:, j : j + L].addcmul_(grad, taps[j])
+                of_taps[j] += (grad * inputs[:, j : j + L]).sum((0, 1))
         earlier, of_x = of_x.split([before, L], dim=1)
         of_window, of_previous = earlier.split([len(ctx.chunks.owner), len(ctx.chunks.previous)])
         of_x = of_x.contiguous()

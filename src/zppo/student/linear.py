@@ -63,7 +63,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -71,13 +71,25 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _product(grad, weight.t()) if of_x else None,
-            _product(grad.t(), x.t()) if of_weight else None,
+            product(grad, weight.t()) if of_x else None,
+            weight_gradient(grad, x) if of_weight else None,
             grad.sum(0) if of_bias else None,
         )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """(O, I) from grad (N, O) and x (N, I). Its left factor is copied, transposed, and a transposed
+    result once more where it is added up: what costs less."""
+    N, O, I = len(x), grad.shape[1], x.shape[1]  # noqa: E741
+    if N * O > N * I + 2 * O * I:
+        return product(x.t(), grad.t()).t()
+    return product(grad.t(), x.t())
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (N, I) times weight (O, I), plus bias (O,), without gradients."""
+    if not onednn_is_faster():
+        return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -87,7 +99,7 @@ def constant_linear(*weights: Tensor) -> Callable[[Tensor], Tensor]:
     weight = weights[0] if len(weights) == 1 else torch.cat(weights)
     if onednn_is_faster() and weight.dtype in _PACKABLE:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-        return lambda x: _product(x, packed)
+        return lambda x: product(x, packed)
     return lambda x: F.linear(x, weight)
 
 
@@ -126,4 +138,4 @@ class _Packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, ROWS)
             self.weight = weight
         flat = x.reshape(-1, x.shape[-1])
-        return _product(flat, weight, self.layer.bias).view(*x.shape[:-1], -1)
+        return product(flat, weight, self.layer.bias).view(*x.shape[:-1], -1)

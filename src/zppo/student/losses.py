@@ -81,6 +81,7 @@ def chunked_logprobs(
     temperature: float = 1.0,
     banned: Sequence[int] = (),
     chunk_tokens: int = 1_024,
+    keep_logits: bool = False,
 ) -> Tensor:
     """Log-probabilities of `targets` without ever holding an (N, V) tensor for more than a chunk.
 
@@ -91,6 +92,7 @@ def chunked_logprobs(
         temperature, banned: the sampling distribution: logits are divided by the temperature and
             banned ids have probability zero, exactly as the sampler does it.
         chunk_tokens: N is cut into chunks of this size; each is recomputed in the backward pass.
+        keep_logits: hold them all for the backward pass instead: for small vocabularies.
 
     Returns:
         (N,) float32.
@@ -99,7 +101,7 @@ def chunked_logprobs(
     def one_chunk(h: Tensor, t: Tensor) -> Tensor:
         return _Logprob.apply(head(h), t, temperature, banned)  # pyright: ignore[reportReturnType]
 
-    return _by_chunks(one_chunk, hidden, targets, chunk_tokens)
+    return _by_chunks(one_chunk, hidden, targets, chunk_tokens, keep_logits)
 
 
 class _Logprob(torch.autograd.Function):
@@ -206,12 +208,16 @@ class _JensenShannon(torch.autograd.Function):
 
 
 def _by_chunks(
-    function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, chunk_tokens: int
+    function: Callable[[Tensor, Tensor], Tensor],
+    a: Tensor,
+    b: Tensor,
+    chunk_tokens: int,
+    keep: bool = False,
 ) -> Tensor:
-    """`function` of the rows of `a` and `b`, (N, ...) each, a chunk at a time. Where there is
-    more than one, each is computed again in the backward pass instead of being kept."""
+    """`function` of the rows of `a` and `b`, (N, ...) each, a chunk at a time. Unless `keep`, and
+    where there is more than one, each is computed again in the backward pass."""
     chunks = list(zip(a.split(chunk_tokens), b.split(chunk_tokens), strict=True))
-    if len(chunks) == 1 or not torch.is_grad_enabled():
+    if keep or len(chunks) == 1 or not torch.is_grad_enabled():
         return torch.cat([function(*chunk) for chunk in chunks])
     pieces = [checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks]
     return torch.cat(pieces)  # pyright: ignore[reportArgumentType, reportCallIssue]

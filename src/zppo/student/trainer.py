@@ -20,6 +20,8 @@ from zppo.student.optimizer import MasterAdamW
 from zppo.student.prefix import response_hidden
 from zppo.types import Group, Response, UpdateStats
 
+#: Entries of logits (32 MiB in fp32) that are rather kept than computed twice.
+SMALL_LOGITS = 2**23
 #: Prompts of a micro-batch by the position of their group.
 Encoded = dict[int, EncodedPrompt]
 
@@ -136,6 +138,8 @@ class PolicyTrainer:
             self.config.rollout.temperature,
             self.encoder.placeholder_ids,
             self.options.logprob_chunk_tokens,
+            keep_logits=len(hidden) * self.model.config.get_text_config().vocab_size
+            <= SMALL_LOGITS,
         )
         return values.new_zeros(rows.mask.shape).masked_scatter(rows.mask, values), rows.mask
 
