@@ -19,6 +19,7 @@ from torch import Tensor
 from zppo.config import DataConfig
 from zppo.errors import DataError, ModelError
 from zppo.student.pixels import load_pixels
+from zppo.student.recent import Recent
 from zppo.student.visual import (
     END,
     IMAGE_PAD,
@@ -33,6 +34,8 @@ from zppo.student.visual import (
 from zppo.types import GroupKind, Prompt, Question
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
+#: Of the prompts encoded last, pixels included: a step's, unless they are many or large.
+KEPT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +55,11 @@ class EncodedPrompt:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def bytes(self) -> int:
+        patches = (array for array, _ in (*self.images, *self.videos))
+        return self.ids.nbytes + self.types.nbytes + sum(array.nbytes for array in patches)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +158,7 @@ class PromptEncoder:
         self.image_processor = image_processor
         self.limits = VisualLimits(video_fps, max_frames, video_max_pixels, visual_tokens)
         self.workers = workers
+        self._recent = Recent[EncodedPrompt](KEPT_BYTES)
         config = model.config
         self.image_token: int | None = getattr(config, "image_token_id", None)
         self.video_token: int | None = getattr(config, "video_token_id", None)
@@ -196,6 +205,13 @@ class PromptEncoder:
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Raises `DataError` when the text contains a placeholder token or a file is unusable,
         `ModelError` when the model cannot take the question's media."""
+        kept = self._recent.get(prompt)
+        if kept is None:
+            kept = self._encode(prompt)
+            self._recent.put(prompt, kept, kept.bytes)
+        return kept
+
+    def _encode(self, prompt: Prompt) -> EncodedPrompt:
         self._refuse_placeholders(prompt)
         media = prompt.question.media
         if not media:
@@ -270,8 +286,10 @@ class PromptEncoder:
     def length(self, prompt: Prompt) -> int:
         """Tokens of the encoded prompt, visual ones included, without decoding its media. Raises
         what `encode` raises of what shows without decoding."""
-        media = prompt.question.media
-        if not media:
+        kept = self._recent.get(prompt)
+        if kept is not None:
+            return len(kept)
+        if not prompt.question.media:
             return len(self.encode(prompt))
         visuals = self._measured(prompt)
         text = self._filled(prompt, visuals, tokens=1)

@@ -206,7 +206,9 @@ def _pick(logits: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     block = torch.searchsorted(blocks, point, right=True)
     block = block.clamp(max=blocks.shape[-1] - 1)  # only where logits are no numbers
     before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    inside = weights.gather(1, block[..., None].expand(N, 1, BLOCK))[:, 0].double().cumsum(-1)
+    first = torch.arange(0, N * weights.shape[1], weights.shape[1], device=logits.device)
+    chosen = weights.view(-1, BLOCK).index_select(0, first + block.squeeze(-1))
+    inside = chosen.double().cumsum(-1)
     # Rounding can leave a block's own sum at or below the point: then its last entry with weight.
     last = inside[:, -1:]
     rest = torch.minimum(point - before, last.nextafter(torch.zeros_like(last)))
