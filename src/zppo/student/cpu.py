@@ -26,7 +26,7 @@ def tune_for_cpu(model: Any) -> None:
     use_chunked_mlps(model)
     use_fused_rotation(model)
     if shorten_delta_chunks(model):
-        run_flat(model, DELTA_CHUNK)
+        run_flat(model)
         from zppo.student.delta import use_in_place_step  # loads Qwen3.5's code
 
         use_in_place_step()

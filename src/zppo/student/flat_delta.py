@@ -23,7 +23,12 @@ from torch.autograd.function import once_differentiable
 from transformers.cache_utils import LinearAttentionLayer
 
 from zppo.student.flat import Chunks, FlatRows
+from zppo.student.linear import joint
+from zppo.student.norm import rms_norm
 
+#: Tokens of a chunk, for heads with more than `SMALL_HEAD` key entries and for others
+#: (benchmarks/notes.md); the result does not depend on it.
+CHUNK, CHUNK_OF_SMALL_HEADS, SMALL_HEAD = 32, 16, 32
 #: Chunks whose convolution is computed at a time.
 AT_A_TIME = 16
 
@@ -42,11 +47,10 @@ def delta_layers(model: Any) -> list[Any]:
     return [m for m in model.modules() if type(m).__name__ == "Qwen3_5GatedDeltaNet"]
 
 
-def run_flat(model: Any, size: int) -> None:
-    """Let a model's delta layers run on `FlatStates`, in chunks of `size` tokens; on other caches
-    they run as before."""
+def run_flat(model: Any) -> None:
+    """Let a model's delta layers run on `FlatStates`; on other caches they run as before."""
     for layer in delta_layers(model):
-        layer.forward = _Forward(layer, layer.forward, size)
+        layer.forward = _Forward(layer, layer.forward)
 
 
 def runs_flat(model: Any) -> bool:
@@ -58,44 +62,48 @@ def runs_flat(model: Any) -> bool:
 class _Forward:
     layer: Any
     usual: Callable[..., Tensor]
-    size: int
 
     def __call__(self, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
         if cache_params is not None:
             states = cache_params.layers[self.layer.layer_idx]
             if isinstance(states, FlatStates):
-                return flat_layer(self.layer, hidden_states, states, self.size)
+                return flat_layer(self.layer, hidden_states, states)
         return self.usual(hidden_states, cache_params=cache_params, **kwargs)
 
 
-def flat_layer(layer: Any, hidden: Tensor, states: FlatStates, size: int) -> Tensor:
-    """The layer's output (1, N, H) for a flat pass, in chunks of `size` tokens."""
-    x, chunks = hidden[0], states.rows.chunks(size)
-    inputs = _Gather.apply(layer.in_proj_qkv(x), chunks.tokens, chunks.places)
-    inputs = inputs.float().view(-1, size, layer.conv_dim)
+def flat_layer(layer: Any, hidden: Tensor, states: FlatStates) -> Tensor:
+    """The layer's output (1, N, H) for a flat pass."""
+    x, K, V = hidden[0], layer.head_k_dim, layer.head_v_dim
+    size = CHUNK_OF_SMALL_HEADS if K <= SMALL_HEAD else CHUNK
+    chunks = states.rows.chunks(size)
+    channels, heads = layer.conv_dim, layer.num_v_heads
+    projected = joint(x, layer.in_proj_qkv, layer.in_proj_b, layer.in_proj_a, layer.in_proj_z)
+    inputs, gate = projected.split([channels + 2 * heads, layer.value_dim], dim=-1)
+    # Places without a token come after all tokens of their response: nothing sees them.
+    inputs = _Gather.apply(inputs, chunks.tokens, chunks.places).float()
+    inputs = inputs.view(-1, size, channels + 2 * heads)
+    inputs, beta, decay = inputs.split([channels, heads, heads], dim=-1)
     window = states.inputs[..., 1:].float().transpose(1, 2).index_select(0, chunks.owner)
     taps = layer.conv1d.weight[:, 0].float().t()
     both, value = _Convolution.apply(inputs, window, taps, chunks).split(
         [2 * layer.key_dim, layer.value_dim], dim=-1
     )
-    query, key = _of_length_one(both.unflatten(-1, (2, -1, layer.head_k_dim))).unbind(2)
-    value = value.unflatten(-1, (-1, layer.head_v_dim))
-    beta = layer.in_proj_b(x).float().sigmoid()
-    decay = -layer.A_log.float().exp() * F.softplus(layer.in_proj_a(x).float() + layer.dt_bias)
-    scalars = _Gather.apply(torch.cat([beta, decay], -1), chunks.tokens, chunks.places)
-    beta, decay = scalars.view(-1, size, 2, beta.shape[-1]).permute(2, 0, 3, 1)
+    # Of length one, as 1 / root(mean square) is root(K) / length.
+    both = rms_norm(both.unflatten(-1, (2, -1, K)), x.new_full((K,), K**-0.5), 1e-6 / K)
+    query, key = both.unbind(2)
+    value = value.unflatten(-1, (-1, V))
     groups = value.shape[2] // key.shape[2]
     if groups > 1:
         query, key = (t.repeat_interleave(groups, dim=2) for t in (query, key))
+    decay = -layer.A_log.float().exp() * F.softplus(decay + layer.dt_bias)
     out = _rule(
-        *(t.transpose(1, 2).contiguous() for t in (query, key, value)),
-        beta, decay, states.state.float().index_select(0, chunks.owner), chunks.counts,
+        *(t.transpose(1, 2).contiguous() for t in (query, key, value, beta.sigmoid(), decay)),
+        states.state.float().index_select(0, chunks.owner), chunks.counts,
     )  # fmt: skip
-    out = out.transpose(1, 2).reshape(len(chunks.tokens), -1).to(hidden.dtype)
-    out = _Gather.apply(out, chunks.places, chunks.tokens)
-    gate = layer.in_proj_z(x).view(-1, layer.head_v_dim)
-    out = layer.norm(out.view(-1, layer.head_v_dim), gate)
-    return layer.out_proj(out.view(len(x), -1))[None]
+    out = out.transpose(1, 2).reshape(len(chunks.tokens), -1)
+    out = _Gather.apply(out, chunks.places, chunks.tokens).view(-1, V)
+    out = rms_norm(out, layer.norm.weight, layer.norm.variance_epsilon).view(len(x), -1)
+    return layer.out_proj((out * F.silu(gate.float())).to(hidden.dtype))[None]
 
 
 def _rule(
@@ -115,13 +123,12 @@ def _rule(
     solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
     # What a chunk adds to the state if it was empty, and what each token reads of the state.
     news, reads = solved.split([V, key.shape[-1]], dim=-1)
-    attended = (query @ key.transpose(-1, -2)) * between
+    scale = query.shape[-1] ** -0.5
+    attended = (query @ key.transpose(-1, -2)) * (between * scale)
     last = total[..., -1:]
     keys_left = (key * (last - total).exp()[..., None]).transpose(-1, -2)
-    parts = [
-        x.split(counts) for x in (news, torch.cat([reads, query * since], dim=-2), keys_left,
-                                  last.exp()[..., None])
-    ]  # fmt: skip
+    reads = torch.cat([reads, query * (since * scale)], dim=-2)
+    parts = (x.split(counts) for x in (news, reads, keys_left, last.exp()[..., None]))
     changes: list[Tensor] = []
     of_state: list[Tensor] = []
     following = [*counts[1:], 0]
@@ -132,13 +139,6 @@ def _rule(
         if n:
             state = state[:n] * kept[:n] + left[:n] @ changes[-1][:n]
     return torch.cat(of_state) + attended @ torch.cat(changes)
-
-
-def _of_length_one(both: Tensor) -> Tensor:
-    """Query and key (M, L, 2, heads, K) of length one, the query scaled."""
-    K = both.shape[-1]
-    scale = torch.tensor([K**-0.5, 1.0], device=both.device)[:, None, None]
-    return both * ((both * both).sum(-1, keepdim=True) + 1e-6).rsqrt() * scale
 
 
 class _Gather(torch.autograd.Function):

@@ -57,6 +57,17 @@ def _forward(module: nn.Linear, x: Tensor) -> Tensor:
     return _Linear.apply(flat, module.weight, module.bias).view(*x.shape[:-1], -1)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def joint(x: Tensor, *layers: Any) -> Tensor:
+    """The outputs of several layers for x (N, I), side by side: one product where they are plain
+    linear layers without bias."""
+    if any(type(layer) is not nn.Linear or layer.bias is not None for layer in layers):
+        return torch.cat([layer(x) for layer in layers], dim=-1)
+    weight = torch.cat([layer.weight for layer in layers])
+    if x.dtype != torch.float32 or not onednn_is_faster():
+        return F.linear(x, weight)
+    return _Linear.apply(x, weight, None)  # pyright: ignore[reportReturnType]
+
+
 class _Linear(torch.autograd.Function):
     """x (N, I), weight (O, I), bias (O,) or None to (N, O)."""
 

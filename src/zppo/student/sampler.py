@@ -104,12 +104,10 @@ def sample_groups(
 
     limit = sampling.max_tokens
     rows = branch(model, cache, prompts.mask, owner, limit)
-    tokens_NT = torch.zeros(B * n, limit, dtype=torch.long, device=device)
-    logprobs_NT = torch.zeros(B * n, limit, device=device)
-    lengths = torch.full((B * n,), limit, device=device)
-    finished = torch.zeros(B * n, dtype=torch.bool, device=device)
-    stops = torch.tensor(sorted(stop_ids), device=device)
     live = torch.arange(B * n, device=device)  # which response each batch row is
+    finished = torch.zeros(B * n, dtype=torch.bool, device=device)  # of the batch's rows
+    drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # response, token and log-prob of each row
+    stops = torch.tensor(sorted(stop_ids), device=device)
     seen = _SeenTokens(sampling, B * n)
     # Asking how many rows are alive makes a GPU wait, so there it is asked now and then.
     patience = 1 if device.type == "cpu" else CHECK_EVERY
@@ -118,30 +116,25 @@ def sample_groups(
         for step in range(limit):
             token, logprob = _draw(head(hidden), sampling, banned, seen, generator)
             seen.add(token)
+            drawn.append((live, token, logprob))
             # A row that has stopped may still be carried along; what it says is cut off at the end.
-            tokens_NT[live, step], logprobs_NT[live, step] = token, logprob
-            stopped = torch.isin(token, stops) & ~finished[live]
-            lengths[live] = torch.where(stopped, step + 1, lengths[live])
-            finished[live] |= stopped
+            finished |= torch.isin(token, stops)
             if step == limit - 1 or abandoned():
                 break
             if (step + 1) % patience == 0:
-                going = (~finished[live]).nonzero().squeeze(-1)
-                if len(going) == 0:
+                going = len(live) - int(finished.sum())
+                if going == 0:
                     break
-                if len(going) < COMPACT_BELOW * len(live):
-                    rows.keep(going)
-                    seen.keep(going)
-                    live, owner, token = (x.index_select(0, going) for x in (live, owner, token))
+                if going < COMPACT_BELOW * len(live):
+                    kept = (~finished).nonzero().squeeze(-1)
+                    rows.keep(kept)
+                    seen.keep(kept)
+                    finished = finished.new_zeros(going)
+                    live, owner, token = (x.index_select(0, kept) for x in (live, owner, token))
             steps = torch.tensor([step], device=device)
             hidden = rows.next(token, prompts.next_positions(owner, steps))
 
-    if not bool(logprobs_NT.isfinite().all()):  # asked once: a GPU would wait at every token
-        raise RunError(
-            "The student's logits are not finite, so no token can be sampled: its weights are "
-            "damaged, or do not fit student.dtype."
-        )
-    return _split(tokens_NT, logprobs_NT, lengths, finished, n)
+    return _split(drawn, B * n, n, stop_ids)
 
 
 def seeded_generator(seed: Sequence[int], device: torch.device) -> torch.Generator:
@@ -264,18 +257,26 @@ class _SeenTokens:
 
 
 def _split(
-    tokens_NT: Tensor, logprobs_NT: Tensor, lengths: Tensor, finished: Tensor, n: int
+    drawn: Sequence[tuple[Tensor, Tensor, Tensor]], responses: int, n: int, stops: Sequence[int]
 ) -> list[SampledGroup]:
-    tokens, logprobs = tokens_NT.cpu().numpy(), logprobs_NT.cpu().numpy()
-    length, ended = lengths.tolist(), finished.tolist()
-    groups: list[SampledGroup] = []
-    for start in range(0, len(length), n):
-        rows = range(start, start + n)
-        groups.append(
-            SampledGroup(
-                [tokens[r, : length[r]].copy() for r in rows],
-                [logprobs[r, : length[r]].copy() for r in rows],
-                [ended[r] for r in rows],
-            )
+    """Each response up to its first stop token, in groups of `n`, from the response, token and
+    log-prob of each row of the batch, step by step."""
+    row, token, logprob = (torch.cat(x).cpu().numpy() for x in zip(*drawn, strict=True))
+    if not np.isfinite(logprob).all():  # asked once: a GPU would wait at every token
+        raise RunError(
+            "The student's logits are not finite, so no token can be sampled: its weights are "
+            "damaged, or do not fit student.dtype."
         )
-    return groups
+    by_response = np.argsort(row, kind="stable")
+    ends = np.bincount(row, minlength=responses).cumsum()
+    ids, logprobs = (np.split(x[by_response], ends[:-1]) for x in (token, logprob))
+    found = [np.flatnonzero(np.isin(x, stops)) for x in ids]
+    lengths = [at[0] + 1 if len(at) else len(x) for at, x in zip(found, ids, strict=True)]
+    return [
+        SampledGroup(
+            [ids[r][: lengths[r]].copy() for r in rows],
+            [logprobs[r][: lengths[r]].copy() for r in rows],
+            [len(found[r]) > 0 for r in rows],
+        )
+        for rows in (range(first, first + n) for first in range(0, responses, n))
+    ]
