@@ -189,10 +189,10 @@ def next_token(query: Tensor, past: Branches) -> Tensor:
     # Over the whole of it: products copy a part first, or read it slowly.
     scores[-1][..., past.used :] = float("-inf")
     weights = torch.cat(scores, dim=-1).softmax(-1).split([x.shape[-1] for x in scores], dim=-1)
-    out = layout.by_row(layout.by_prompt(weights[0]) @ past.prompt_values)
+    out = layout.by_row(layout.by_prompt(weights[0]) @ past.prompt_values).flatten(0, 1)
     for weight, (_, values) in zip(weights[1:], past.own, strict=True):
-        out = out + weight @ values
-    return out.reshape(R, heads, 1, D)
+        out = torch.baddbmm(out, weight.flatten(0, 1), values.flatten(0, 1))
+    return out.view(R, heads, 1, D)
 
 
 class _Cascade(torch.autograd.Function):

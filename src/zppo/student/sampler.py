@@ -25,6 +25,8 @@ COMPACT_BELOW = 0.8
 CHECK_EVERY = 8
 # Entries of the vocabulary whose probabilities are summed before one of them is drawn.
 BLOCK = 256
+# A vocabulary up to this size is summed entry by entry instead.
+SMALL_VOCABULARY = 1_024
 # Logits from which tokens are drawn at a time on a CPU. One megabyte in fp32 stays in the cache,
 # and malloc keeps it: larger pieces go back to the system and come back page by page.
 DRAW_CHUNK = 2**18
@@ -153,9 +155,10 @@ def _draw(
     """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head."""
     N, V = logits.shape
     points = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
-    whole = seen.active or logits.device.type != "cpu"
-    rows = N if whole else max(1, DRAW_CHUNK // V)
-    chunks = zip(logits.split(rows), points.split(rows), strict=True)
+    rows = DRAW_CHUNK // V
+    if rows >= N or seen.active or logits.device.type != "cpu":
+        return _draw_at(logits, points, sampling, banned, seen)
+    chunks = zip(logits.split(max(1, rows)), points.split(max(1, rows)), strict=True)
     drawn = [_draw_at(part, point, sampling, banned, seen) for part, point in chunks]
     token, logprob = zip(*drawn, strict=True)
     return torch.cat(token), torch.cat(logprob)
@@ -191,22 +194,35 @@ def _pick(logits: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """
     N, V = logits.shape
     top = logits.amax(-1, keepdim=True)
-    weights = F.pad((logits - top).exp_(), (0, -V % BLOCK)).view(N, -1, BLOCK)
-    blocks = weights.sum(-1).double().cumsum(-1)
-    total = blocks[:, -1:]
-    point = torch.minimum(points * total, total.nextafter(torch.zeros_like(total)))
+    weights = (logits - top).exp_()
+    if V <= SMALL_VOCABULARY:
+        sums = weights.cumsum(-1, dtype=torch.double)
+        total = sums[:, -1:]
+        token = _entry(sums, points * total)
+    else:
+        weights = F.pad(weights, (0, -V % BLOCK)).view(N, -1, BLOCK)
+        blocks = weights.sum(-1).double().cumsum(-1)
+        total = blocks[:, -1:]
+        point = points * total
+        block = _entry(blocks, point)
+        before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
+        first = torch.arange(0, N * weights.shape[1], weights.shape[1], device=logits.device)
+        inside = weights.view(-1, BLOCK).index_select(0, first + block.squeeze(-1))
+        # Rounding can leave a block's own sum at or below the point: then its last entry with
+        # weight.
+        entry = _entry(inside.cumsum(-1, dtype=torch.double), point - before)
+        token = (block * BLOCK + entry).clamp(max=V - 1)
+    return token.squeeze(-1), (total.log() + top).squeeze(-1).float()
+
+
+def _entry(sums: Tensor, points: Tensor) -> Tensor:
+    """The entry (N, 1) of each row of cumulative sums (N, X) in which its point lies; one with
+    weight also where the point lies at the end or past it."""
+    last = sums[:, -1:]
+    points = torch.minimum(points, last.nextafter(torch.zeros_like(last)))
     # right=True: the first entry whose sum lies above the point, so never one of weight zero.
-    block = torch.searchsorted(blocks, point, right=True)
-    block = block.clamp(max=blocks.shape[-1] - 1)  # only where logits are no numbers
-    before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
-    first = torch.arange(0, N * weights.shape[1], weights.shape[1], device=logits.device)
-    chosen = weights.view(-1, BLOCK).index_select(0, first + block.squeeze(-1))
-    inside = chosen.double().cumsum(-1)
-    # Rounding can leave a block's own sum at or below the point: then its last entry with weight.
-    last = inside[:, -1:]
-    rest = torch.minimum(point - before, last.nextafter(torch.zeros_like(last)))
-    token = block * BLOCK + torch.searchsorted(inside, rest, right=True)
-    return token.squeeze(-1).clamp(max=V - 1), (total.log() + top).squeeze(-1).float()
+    entry = torch.searchsorted(sums, points, right=True)
+    return entry.clamp(max=sums.shape[-1] - 1)  # only where logits are no numbers
 
 
 def truncate(logits: Tensor, sampling: Sampling) -> Tensor:
