@@ -85,6 +85,7 @@ def main() -> None:
         help="cap of a trace in a reformulated prompt; an eighth of the longest response, where "
         "the paper's 512 of 12,288 are a 24th",
     )
+    parser.add_argument("--prompts", type=int, help="new questions a step")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rows", type=Path, help="a .jsonl file with `question`s to take")
     parser.add_argument("--cache", type=Path, default=CACHE, help="environment and model")
@@ -92,6 +93,7 @@ def main() -> None:
     print(f"{hardware()}; {args.threads} thread(s)", flush=True)
     for name in args.case or CASES:
         case = CASES[name]
+        case = replace(case, prompts_per_step=args.prompts or case.prompts_per_step)
         short = args.quick and case.prompt_tokens
         print("\n" + compare(replace(case, steps=1) if short else case, args), flush=True)
 
