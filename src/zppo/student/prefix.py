@@ -29,6 +29,7 @@ from transformers.cache_utils import (
 
 from zppo.errors import ModelError
 from zppo.student.attention import FlatBranches, can_cascade, padding_bias, shares_attention
+from zppo.student.batching import length_classes
 from zppo.student.flat import FlatRows
 from zppo.student.flat_delta import FlatStates, runs_flat
 from zppo.student.inputs import PromptBatch
@@ -277,27 +278,6 @@ def _flat(
         for prompt, start, n in zip(owner.tolist(), rows.starts, inputs, strict=True)
     ]
     return torch.cat([first, rest]).index_select(0, _index(index, device))
-
-
-def length_classes(lengths: Sequence[int], pass_tokens: int) -> list[list[int]]:
-    """Responses that run together, so that short ones are not padded to the longest: the classes,
-    as indices in ascending order, whose padded tokens are fewest when a pass of its own costs
-    `pass_tokens` more."""
-    order = np.argsort(lengths, kind="stable")
-    ascending = np.asarray(lengths)[order]
-    n = len(order)
-    best, cut = np.zeros(n + 1), np.zeros(n + 1, dtype=int)
-    for end in range(1, n + 1):  # the cheapest way to run the `end` shortest
-        starts = np.arange(end)
-        cost = best[:end] + (end - starts) * ascending[end - 1]
-        cut[end] = int(cost.argmin())
-        best[end] = cost[cut[end]] + pass_tokens
-    classes: list[list[int]] = []
-    end = n
-    while end > 0:
-        classes.append(sorted(order[cut[end] : end].tolist()))
-        end = cut[end]
-    return classes[::-1]
 
 
 def _index(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:

@@ -20,6 +20,9 @@ from zppo.student.optimizer import MasterAdamW
 from zppo.student.prefix import response_hidden
 from zppo.types import Group, Response, UpdateStats
 
+#: What one more micro-batch costs beside its tokens, in prompt tokens (benchmarks/notes.md; for
+#: GPUs it is an estimate).
+BATCH_TOKENS = {"cpu": 512, "cuda": 4_096}
 #: Entries of logits (32 MiB in fp32) that are rather kept than computed twice.
 SMALL_LOGITS = 2**23
 #: Prompts of a micro-batch by the position of their group.
@@ -115,9 +118,9 @@ class PolicyTrainer:
         lengths = [0] * len(groups)
         for piece in pieces:
             lengths[piece.group] = self.encoder.length(groups[piece.group].prompt)
-        for micro in micro_batches(
-            pieces, lengths, tokens, self.options.micro_batch_tokens, self.options.share_prompt
-        ):
+        budget, share = self.options.micro_batch_tokens, self.options.share_prompt
+        batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
+        for micro in micro_batches(pieces, lengths, tokens, budget, share, batch_tokens):
             some = list(dict.fromkeys(p.group for p in micro))
             encoded = self.encoder.encode_all([groups[i].prompt for i in some])
             yield micro, dict(zip(some, encoded, strict=True))
