@@ -108,3 +108,23 @@ def test_micro_batches_keep_to_the_budget_and_hold_each_row_once(groups, budget,
 
 def test_no_pieces_make_no_micro_batches():
     assert micro_batches([], [3], [2], 10, True) == []
+
+
+def test_long_prompts_stay_apart_where_padding_would_cost_more():
+    pieces = [Piece(g, (0, 1), 2 * g) for g in range(6)]
+    prompts, responses = [40, 300, 41, 310, 42, 43], [5] * 12
+
+    def batches(share, batch_tokens):
+        made = micro_batches(pieces, prompts, responses, 10_000, share, batch_tokens)
+        return [sorted(p.group for p in batch) for batch in made]
+
+    assert batches(True, 512) == [[0, 2, 4, 5], [1, 3]]  # 4 x 260 tokens of padding saved
+    assert batches(True, 2_000) == [[0, 1, 2, 3, 4, 5]]
+    assert batches(False, 512) == [[0, 1, 2, 3, 4, 5]]  # a row of its own for every rollout
+
+
+def test_the_budget_holds_within_a_class_of_prompts():
+    pieces = [Piece(g, (0,), g) for g in range(8)]
+    prompts = [10] * 4 + [500] * 4
+    made = micro_batches(pieces, prompts, [10] * 8, 1_100, True, 64)
+    assert [[p.group for p in batch] for batch in made] == [[0, 1, 2, 3], [4, 5], [6, 7]]

@@ -28,6 +28,45 @@ def test_same_values_and_gradients(bias, shape):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("n, o, i", [(100, 30, 5), (100, 5, 30), (3, 30, 5), (1, 4, 4)])
+def test_weight_gradients_of_any_shape(n, o, i):
+    """Whichever factor is copied."""
+    torch.manual_seed(0)
+    grad, x = torch.randn(n, o), torch.randn(n, i)
+    torch.testing.assert_close(linear.weight_gradient(grad, x), grad.T @ x, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("plain", [True, False])
+def test_layers_of_one_input_side_by_side(dtype, plain):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, n, bias=False).to(dtype) for n in (3, 1, 4)]
+    x = torch.randn(5, 6, dtype=dtype, requires_grad=True)
+    expected = torch.cat([layer(x) for layer in layers], -1)
+    shown = layers if plain else [layers[0], nn.Sequential(layers[1]), layers[2]]
+    actual = linear.joint(x, *shown)
+    torch.testing.assert_close(actual, expected)
+    wanted = [x, *(layer.weight for layer in layers)]
+    grad = torch.randn_like(expected)
+    gradients = torch.autograd.grad(expected, wanted, grad)
+    near = 1e-6 if dtype == torch.float32 else 1e-2  # bf16 sums round after each layer or once
+    for a, b in zip(torch.autograd.grad(actual, wanted, grad), gradients, strict=True):
+        assert (a - b).float().norm() <= near * b.float().norm()
+
+
+@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_constant_weights_side_by_side(monkeypatch, faster, dtype):
+    if faster and not linear.onednn_is_faster():
+        pytest.skip("oneDNN is not used on this machine")
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: faster)
+    torch.manual_seed(0)
+    weights, x = [torch.randn(n, 6, dtype=dtype) for n in (3, 4)], torch.randn(5, 6, dtype=dtype)
+    actual = linear.constant_linear(*weights)(x)
+    torch.testing.assert_close(actual, x @ torch.cat(weights).T, atol=1e-5, rtol=1e-2)
+    torch.testing.assert_close(linear.constant_linear(weights[0])(x), actual[:, :3])
+
+
 def test_frozen_weights_get_no_gradient():
     layer = nn.Linear(4, 3)
     layer.weight.requires_grad_(False)

@@ -39,6 +39,24 @@ def test_chunks_equal_the_dense_form(chunk, temperature, banned):
     torch.testing.assert_close(ours, gradients, atol=1e-5, rtol=1e-4)
 
 
+def test_kept_logits_are_computed_once():
+    hidden, weight, targets, weights = problem()
+    asked: list[int] = []
+
+    def head(h):
+        asked.append(len(h))
+        return h @ weight.T
+
+    found = []
+    for keep in (False, True):
+        values = chunked_logprobs(hidden, targets, head, chunk_tokens=7, keep_logits=keep)
+        found.append(torch.autograd.grad((values * weights).sum(), (hidden, weight)))
+    chunks = -(-N // 7)
+    assert len(asked) == 3 * chunks and max(asked) == 7
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_chunks_of_a_bf16_head_are_computed_in_fp32():
     hidden, weight, targets, _ = problem()
     low, low_weight = hidden.detach().bfloat16(), weight.detach().bfloat16()

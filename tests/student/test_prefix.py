@@ -14,6 +14,8 @@ from zppo.student.prefix import length_classes, prompt_cache
 from zppo.types import Response
 
 LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
+#: Over several chunks of the delta rule, and prompts with few and with many tokens.
+LONG = [[70, 17, 33], [16, 2], [40, 1, 18, 35]]
 
 
 @pytest.fixture(params=["together", "by length"], autouse=True)
@@ -51,7 +53,7 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize("kind", ["llama", "hybrid", "vlm"])
-@pytest.mark.parametrize("lengths", [LENGTHS, [[5, 1, 9], [2], [4, 6]]])
+@pytest.mark.parametrize("lengths", [LENGTHS, [[5, 1, 9], [2], [4, 6]], LONG])
 @pytest.mark.parametrize("repeat_keys", [False, True])
 def test_shared_prompt_equals_plain_rows(kind, lengths, repeat_keys):
     """With keys of the prompt read by all its responses, and with keys repeated for each."""
@@ -77,7 +79,7 @@ def test_a_torch_without_the_kernel_repeats_keys(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["llama", "hybrid"])
-@pytest.mark.parametrize("lengths", [[[1, 1], [1], [1]], [[2, 1], [2], [1]]])
+@pytest.mark.parametrize("lengths", [[[1, 1], [1], [1]], [[2, 1], [2], [1]], [[1], [1], [2]]])
 def test_very_short_responses(kind, lengths):
     shared, shared_grads = logprobs_and_gradients(kind, True, lengths)
     plain, plain_grads = logprobs_and_gradients(kind, False, lengths)

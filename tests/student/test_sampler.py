@@ -303,3 +303,18 @@ def test_a_broken_model_is_named(sampling, bad):
             student.encoder.placeholder_ids,
             torch.Generator().manual_seed(0),
         )
+
+
+def test_small_vocabularies_are_drawn_from_as_large_ones_are(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3.0 * torch.randn(200, 700, generator=generator)
+    logits[:, ::3] = -torch.inf
+    points = torch.rand(200, 1, dtype=torch.double, generator=generator)
+    points[0], points[1] = 0.0, 1.0 - 2.0**-53
+    token, total = sampler._pick(logits, points)
+    monkeypatch.setattr(sampler, "SMALL_VOCABULARY", 0)
+    by_blocks, same_total = sampler._pick(logits, points)
+    assert torch.equal(token, by_blocks)
+    torch.testing.assert_close(total, same_total)
+    torch.testing.assert_close(total, logits.logsumexp(-1))
+    assert bool(logits.gather(-1, token[:, None]).isfinite().all())

@@ -96,10 +96,11 @@ def flat_layer(layer: Any, hidden: Tensor, states: FlatStates) -> Tensor:
     if groups > 1:
         query, key = (t.repeat_interleave(groups, dim=2) for t in (query, key))
     decay = -layer.A_log.float().exp() * F.softplus(decay + layer.dt_bias)
-    out = _rule(
-        *(t.transpose(1, 2).contiguous() for t in (query, key, value, beta.sigmoid(), decay)),
-        states.state.float().index_select(0, chunks.owner), chunks.counts,
-    )  # fmt: skip
+    query, key, value, beta, decay = (
+        t.transpose(1, 2).contiguous() for t in (query, key, value, beta.sigmoid(), decay)
+    )
+    state = states.state.float().index_select(0, chunks.owner)
+    out = _rule(query, key, value, beta, decay, state, chunks.counts)
     out = out.transpose(1, 2).reshape(len(chunks.tokens), -1)
     out = _Gather.apply(out, chunks.places, chunks.tokens).view(-1, V)
     out = rms_norm(out, layer.norm.weight, layer.norm.variance_epsilon).view(len(x), -1)
