@@ -63,7 +63,7 @@ class SharedRows:
 
     def __init__(self, model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
         self.model, self.owner, self.prompts = model, owner, len(mask)
-        self.own_step = QwenStep(model) if can_step(model) else None
+        self.own_step = QwenStep(model) if can_step(model, prompt.layers) else None
         layout = Layout.of(owner, self.prompts)
         bias: dict[torch.dtype, Tensor | None] = {}
         layers: list[Any] = []

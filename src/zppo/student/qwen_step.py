@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 
 from zppo.student.attention import next_token
 from zppo.student.linear import constant_linear
@@ -44,14 +45,16 @@ _PARAMETERS = {
 }  # fmt: skip
 
 
-def can_step(model: Any) -> bool:
-    """Whether `QwenStep` computes what this decoder does: plain weights, the layers it knows."""
+def can_step(model: Any, caches: Sequence[Any]) -> bool:
+    """Whether `QwenStep` computes what this decoder does: plain weights, the layers it knows, and
+    `caches` of a prompt as transformers 5.19 and later fill them."""
     config = model.config.get_text_config()
     if config.model_type != "qwen3_5_text":
         return False
     text = _text_part(model)
     return (
         text.embed_tokens.weight.device.type == "cpu"
+        and all(isinstance(c, DynamicLayer) or hasattr(c, "number_of_states") for c in caches)
         and config.hidden_act == "silu"
         and config.rope_parameters["rope_type"] == "default"
         and all(type(m) is nn.Linear for m in text.modules() if hasattr(m, "in_features"))
