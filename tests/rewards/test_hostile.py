@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -99,14 +100,25 @@ BOMBS = [
 ]
 
 
+def within(limit: float, work: Callable[[], object]) -> bool:
+    """Whether `work` keeps to its CPU time, at the third try at the latest: a garbage collection of
+    the whole test process may fall into one."""
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        if time.process_time() - start < limit:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: ascii(bomb[:24]))
 @pytest.mark.parametrize("copies", [1, 50])
 def test_bombs_are_wrong_and_cheap(bomb: str, copies: int) -> None:
     text = "\\boxed{" + bomb * copies + "}"
     for gold in GOLDS:
-        start = time.process_time()
-        verdict = grade(text, gold, options=("7", "8") if gold == "A" else None)
-        assert time.process_time() - start < LIMIT_S
+        options = ("7", "8") if gold == "A" else None
+        assert within(LIMIT_S, lambda gold=gold, o=options: grade(text, gold, options=o))
+        verdict = grade(text, gold, options=options)
         assert not verdict.correct or (bomb, gold) in {("{" * 900 + "5" + "}" * 900, "5")}
 
 
@@ -159,10 +171,12 @@ PIECES = st.sampled_from(ALPHABET.split(" "))
 @settings(max_examples=400, deadline=None)
 def test_any_mixture_grades_quickly(pieces: list[str], space: str, gold: str) -> None:
     answer = space.join(pieces)
-    start = time.process_time()
-    grade("\\boxed{" + answer + "}", gold)
-    grade("\\boxed{" + gold + "}", answer)
-    assert time.process_time() - start < LIMIT_S
+
+    def both() -> None:
+        grade("\\boxed{" + answer + "}", gold)
+        grade("\\boxed{" + gold + "}", answer)
+
+    assert within(LIMIT_S, both)
 
 
 @given(st.text(max_size=300), st.text(max_size=50))
@@ -176,10 +190,12 @@ def test_any_text_grades(answer: str, gold: str) -> None:
 @settings(max_examples=60, deadline=None)
 def test_repetition_up_to_100_kb_grades_quickly(piece: str, times: int) -> None:
     body = (piece * times)[:100_000]
-    start = time.process_time()
-    grade("\\boxed{" + body + "}", "5")
-    grade("\\boxed{" + body[:1900] + "}", "1, 2, 3")
-    assert time.process_time() - start < 2 * LIMIT_S
+
+    def both() -> None:
+        grade("\\boxed{" + body + "}", "5")
+        grade("\\boxed{" + body[:1900] + "}", "1, 2, 3")
+
+    assert within(2 * LIMIT_S, both)
 
 
 @given(st.sampled_from([g for table in (SAME, DIFFERENT) for p in table.values() for g, _ in p]))
@@ -195,6 +211,5 @@ def test_fractions_are_equal_only_to_themselves(a, b) -> None:
 
 def test_a_megabyte_grades_in_milliseconds() -> None:
     text = "Since $x_{1} = 2$, we have \\frac{1}{2}. " * 25_000 + r"\boxed{5}"
-    start = time.process_time()
     assert grade(text, "5").correct
-    assert time.process_time() - start < 0.05
+    assert within(0.05, lambda: grade(text, "5"))
