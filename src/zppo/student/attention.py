@@ -5,12 +5,14 @@ keys in another, and one softmax runs over both ("cascade" or "bifurcated" atten
 approximated: it is the softmax over `[prompt | response]`, in another order of summation.
 
 transformers looks its attention up by name (`config._attn_implementation`) and passes on whatever
-the cache returned for keys. Here the cache returns a `Branches`, which says all there is to know; a
-plain tensor is attended to as always. A model whose layers did anything else with keys would fail
-at once, and `can_share_attention` names the model types for which tests show that they do not.
+the cache returned for keys. Here the cache returns what says all there is to know, `Branches` while
+sampling and `FlatBranches` in training; a plain tensor is attended to as always. A model whose
+layers did anything else with keys would fail at once, and `can_share_attention` names the model
+types for which tests show that they do not.
 
-Shapes: B prompts, W most responses a prompt, R rows of responses, K key heads, Q query heads a
-key head, P prompt columns, T response columns, D head size.
+Shapes: B prompts, W most responses a prompt (in training: most tokens), R rows of responses, K key
+heads, Q query heads a key head, P prompt columns, T response columns, N tokens of a flat pass (see
+`flat.py`), D head size.
 """
 
 from __future__ import annotations

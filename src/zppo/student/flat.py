@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -105,13 +104,18 @@ class FlatRows:
         self.steps, self.owner = self._on_device(steps), self._on_device(owners)
         self.by_prompt, self.places = self._on_device(by_prompt), self._on_device(places)
         self.vacant = self._on_device(vacant) if vacant.any() else None
-        self.chunks = cache(self._chunks)  # the same for all layers
+        self._chunks: dict[int, Chunks] = {}
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _chunks(self, size: int) -> Chunks:
-        """Each response cut into chunks of `size` tokens."""
+    def chunks(self, size: int) -> Chunks:
+        """Each response cut into chunks of `size` tokens; made once, for all layers."""
+        if size not in self._chunks:
+            self._chunks[size] = self._cut(size)
+        return self._chunks[size]
+
+    def _cut(self, size: int) -> Chunks:
         number = [-(-n // size) for n in self.lengths]
         rows = sorted(range(len(number)), key=lambda r: -number[r])
         counts = [sum(n > i for n in number) for i in range(max(number))]

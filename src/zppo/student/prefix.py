@@ -1,11 +1,12 @@
 """Prompt-once forward: each prompt runs once, with gradients, and its responses branch off.
 
 A group is one prompt and G responses. The prompt's pass fills a cache whose tensors keep their
-graph; the cache is expanded to one row a response; the responses run on it, those of like length
-together. Back-propagation sums the G branches into the prompt by itself. The result is the same as
-that of plain `[prompt | response]` rows, at a G-th of the prompt's cost and with little padding.
+graph, and the responses run on it: on a CPU all of them as one row (`flat.py`), elsewhere those of
+like length together, on the cache expanded to one row a response. Back-propagation sums the G
+branches into the prompt by itself. The result is the same as that of plain `[prompt | response]`
+rows, at a G-th of the prompt's cost and with little padding.
 
-The two kinds of cache layers here never write to a tensor in place (transformers' linear-attention
+The cache layers here never write to a tensor in place (transformers' linear-attention
 layer does, which breaks autograd) and give the same answer however often they are called (so that
 activation checkpointing may repeat a layer).
 """
@@ -182,15 +183,12 @@ def branch_cache(prompt: Cache, rows: Tensor) -> Cache:
     return Cache(layers=layers)
 
 
-def flat_cache(prompt: Cache, mask: Tensor, rows: FlatRows) -> Cache:
-    """The prompts' cache for a flat pass; `mask` (B, P) is the prompts'."""
+def flat_cache(prompt: Cache, bias: Tensor | None, rows: FlatRows) -> Cache:
+    """The prompts' cache for a flat pass; `bias` is the prompts' `padding_bias`."""
     layers: list[Any] = []
-    bias: Tensor | None = None
     for layer in prompt.layers:
         if isinstance(layer, _PromptAttention):
-            keys, values = layer.kept
-            bias = padding_bias(mask, keys.dtype) if bias is None else bias
-            layers.append(_FlatAttention(keys, values, bias, rows))
+            layers.append(_FlatAttention(*layer.kept, bias, rows))
         else:
             assert isinstance(layer, _PromptLinear)
             conv, recurrent = layer.conv_states[0], layer.recurrent_states[0]
@@ -270,7 +268,7 @@ def _flat(
         input_ids=torch.cat(tokens)[None],
         attention_mask=None,  # right padding comes after all that a token may see
         position_ids=positions.transpose(-1, -2),
-        past_key_values=flat_cache(cache, prompts.mask, rows),
+        past_key_values=flat_cache(cache, padding_bias(prompts.mask, first.dtype), rows),
         use_cache=True,
     ).last_hidden_state[0]
     index = [

@@ -155,10 +155,10 @@ def _draw(
     """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head."""
     N, V = logits.shape
     points = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
-    rows = DRAW_CHUNK // V
+    rows = max(1, DRAW_CHUNK // V)
     if rows >= N or seen.active or logits.device.type != "cpu":
         return _draw_at(logits, points, sampling, banned, seen)
-    chunks = zip(logits.split(max(1, rows)), points.split(max(1, rows)), strict=True)
+    chunks = zip(logits.split(rows), points.split(rows), strict=True)
     drawn = [_draw_at(part, point, sampling, banned, seen) for part, point in chunks]
     token, logprob = zip(*drawn, strict=True)
     return torch.cat(token), torch.cat(logprob)

@@ -83,8 +83,9 @@ class ReadsTokens(Protocol):
     def hidden(
         self, prompts: Sequence[EncodedPrompt], rows: Tensor, responses: Tensor, lengths: Tensor
     ) -> Tensor:
-        """(R, T, H) hidden states that predict each token of right-padded `responses` (R, T) to
-        the prompts of `rows` (R,), which hold `lengths` (R,) tokens. Without gradient."""
+        """(N, H) hidden states that predict each of the N tokens of right-padded `responses`
+        (R, T) to the prompts of `rows` (R,), which hold `lengths` (R,) tokens, one response after
+        the other. Without gradient."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
