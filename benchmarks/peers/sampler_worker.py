@@ -27,7 +27,7 @@ def zppo(job: Job) -> tuple[Sampler, tuple[str, ...]]:
     from zppo.types import GroupKind, Prompt, Question
 
     student: Any = build_student(settings(job))
-    control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
+    control_lengths(job.max_new_tokens, student.loaded.stop_ids)
 
     async def rollout(prompts: list[Prompt], seed: int) -> list[Any]:
         found: dict[int, tuple[Any, ...]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -90,14 +91,18 @@ def settings(job: Job) -> Config:
     )
 
 
-def control_lengths(schedule: Schedule) -> None:
-    """Put `schedule` between the sampler and its draws."""
+def control_lengths(limit: int, stop_ids: Sequence[int]) -> None:
+    """Put schedules between the sampler and its draws; each of its lanes, a thread of its own, has
+    one."""
     draw = sampler._draw
+    lane = threading.local()
 
     def controlled(logits: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        schedule.forbid(logits, float("-inf"))
+        if not hasattr(lane, "schedule"):
+            lane.schedule = Schedule(limit, stop_ids)
+        lane.schedule.forbid(logits, float("-inf"))
         token, logprob = draw(logits, *rest)
-        return schedule.end(token), logprob
+        return lane.schedule.end(token), logprob
 
     sampler._draw = controlled
 
@@ -110,7 +115,7 @@ def question(number: int, row: PromptRow) -> Question:
 async def run(job: Job) -> list[Measured]:
     config = settings(job)
     student: Any = build_student(config)
-    control_lengths(Schedule(job.max_new_tokens, student.loaded.stop_ids))
+    control_lengths(job.max_new_tokens, student.loaded.stop_ids)
     grader, templates = ScheduledGrader(job), Templates.default()
     parts = StepParts(config, METHODS[config.method], student, FreeTeacher(), grader, templates)
     buffer = PromptReplayBuffer(config.algorithm.buffer_capacity)

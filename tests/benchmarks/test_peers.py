@@ -35,7 +35,7 @@ def test_our_sampler_gives_every_group_the_same_lengths(monkeypatch: pytest.Monk
         "llama", "rollout.max_response_tokens=16", "student.sampler_batch_tokens=2000"
     )
     monkeypatch.setattr(sampler, "_draw", sampler._draw)  # put back afterwards
-    zppo_worker.control_lengths(Schedule(16, student.loaded.stop_ids))
+    zppo_worker.control_lengths(16, student.loaded.stop_ids)
 
     async def rollout() -> dict[int, tuple[Any, ...]]:
         found: dict[int, tuple[Any, ...]] = {}

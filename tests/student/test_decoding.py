@@ -31,7 +31,7 @@ def sample(student, kind, seed=0):
         Sampling(max_tokens=150),
         list(range(0, len(tiny.tokenizer()), 12)),
         student.encoder.placeholder_ids,
-        torch.Generator().manual_seed(seed),
+        [(seed, i) for i in range(len(encoded))],
     )
 
 

@@ -21,6 +21,7 @@ from zppo.errors import RunError
 from zppo.student import sampler
 from zppo.student.batching import Piece
 from zppo.student.linear import use_onednn
+from zppo.student.losses import sampling_logits
 from zppo.student.sampler import Sampling, _pick, _SeenTokens, sample_groups, truncate
 from zppo.types import Group, Rollout, RolloutStatus
 
@@ -40,7 +41,7 @@ def roll(student, prompts, n, seed=(0,), sampling=None):
 def test_logprobs_equal_a_forward_pass_over_plain_rows(kind):
     student = tiny.student(kind, "student.share_prompt=false")
     prompts = tiny.prompts(kind)
-    groups = roll(student, prompts, 4, (20,))
+    groups = roll(student, prompts, 4, (25,))
     encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
     pieces = [Piece(g, (0, 1, 2, 3), 4 * g) for g in range(len(prompts))]
     responses = [r for group in groups for r in group]
@@ -75,7 +76,7 @@ def test_greedy_equals_generate(kind):
             Sampling(temperature=0.0, max_tokens=12),
             student.loaded.stop_ids,
             student.encoder.placeholder_ids,
-            torch.Generator(),
+            [(0,)],
         )[0]
         for ids in group.token_ids:
             assert ids.tolist() == expected[: len(ids)].tolist()
@@ -95,7 +96,7 @@ def test_finished_rows_leave_and_the_rest_is_unharmed():
         Sampling(max_tokens=40),
         stops,
         [],
-        torch.Generator().manual_seed(3),
+        [(3, i) for i in range(len(prompts))],
     )
     lengths = [len(ids) for g in groups for ids in g.token_ids]
     assert len(set(lengths)) > 5
@@ -171,7 +172,7 @@ def test_samples_follow_the_model_distribution():
     batch = student.encoder.collate([student.encoder.encode(tiny.prompts("llama")[0])], "cpu")
     groups = sample_groups(
         student.decoder, student.head, batch, 20_000, Sampling(max_tokens=1), [], [],
-        torch.Generator().manual_seed(0),
+        [(0,)],
     )  # fmt: skip
     with torch.no_grad():
         hidden = student.decoder(**batch.model_inputs()).last_hidden_state[:, -1]
@@ -268,14 +269,19 @@ def test_sampling_override_is_used():
     )
 
 
-def test_rare_tokens_and_banned_ones_in_a_large_vocabulary():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rare_tokens_and_banned_ones_in_a_large_vocabulary(compiled):
     """Frequencies over many blocks of the vocabulary follow the softmax; -inf is never drawn."""
     logits = torch.randn(1, 3_000, generator=torch.Generator().manual_seed(1)) * 2
     logits[0, ::3] = float("-inf")
     n = 60_000
     points = torch.rand(n, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    token, total = _pick(logits.expand(n, -1), points)
-    torch.testing.assert_close(total[0], logits.logsumexp(-1)[0])
+    if compiled:
+        token, logprob = sampler._draw_plain(logits.repeat(n, 1), points, 1.0, [])
+        torch.testing.assert_close(logprob, logits.log_softmax(-1)[0, token])
+    else:
+        token, total = _pick(logits.expand(n, -1), points)
+        torch.testing.assert_close(total[0], logits.logsumexp(-1)[0])
     probs = logits.softmax(-1)[0].double()
     counts = torch.bincount(token, minlength=3_000).double()
     assert counts[::3].sum() == 0
@@ -301,20 +307,29 @@ def test_a_broken_model_is_named(sampling, bad):
             sampling,
             student.loaded.stop_ids,
             student.encoder.placeholder_ids,
-            torch.Generator().manual_seed(0),
+            [(0,)],
         )
 
 
-def test_small_vocabularies_are_drawn_from_as_large_ones_are(monkeypatch):
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("size", [700, 256, 3])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_draw_inverts_the_cumulative_distribution(compiled, size, temperature):
     generator = torch.Generator().manual_seed(0)
-    logits = 3.0 * torch.randn(200, 700, generator=generator)
-    logits[:, ::3] = -torch.inf
+    logits = 3.0 * torch.randn(200, size, generator=generator)
+    logits[:, 1::3] = -torch.inf
+    logits[3] -= 300.0
     points = torch.rand(200, 1, dtype=torch.double, generator=generator)
     points[0], points[1] = 0.0, 1.0 - 2.0**-53
-    token, total = sampler._pick(logits, points)
-    monkeypatch.setattr(sampler, "SMALL_VOCABULARY", 0)
-    by_blocks, same_total = sampler._pick(logits, points)
-    assert torch.equal(token, by_blocks)
-    torch.testing.assert_close(total, same_total)
-    torch.testing.assert_close(total, logits.logsumexp(-1))
-    assert bool(logits.gather(-1, token[:, None]).isfinite().all())
+    wanted = sampling_logits(logits, temperature, [0]).double()
+    if compiled:
+        token, logprob = sampler._draw_plain(logits.clone(), points, temperature, [0])
+    else:
+        token, logprob = sampler._draw_at(
+            logits, points, Sampling(temperature), [0], _SeenTokens(Sampling(), 200)
+        )
+    after = wanted.softmax(-1).cumsum(-1).gather(-1, token[:, None])
+    chance = wanted.log_softmax(-1).gather(-1, token[:, None])
+    assert bool((after > points - 1e-6).all() and (after - chance.exp() <= points + 1e-6).all())
+    torch.testing.assert_close(logprob.double(), chance.squeeze(-1), atol=5e-5, rtol=1e-5)
+    assert bool(logprob.isfinite().all())  # neither banned nor -inf

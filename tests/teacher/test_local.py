@@ -72,7 +72,7 @@ def test_text_tasks_are_answered_greedily():
             Sampling(temperature=0.0, max_tokens=12),
             one.loaded.stop_ids,
             one.encoder.placeholder_ids,
-            None,  # pyright: ignore
+            [(0,)],
         )[0]
         assert reply == tiny.tokenizer().decode(group.token_ids[0], skip_special_tokens=True)
     assert asyncio.run(one.complete([], (0,))) == []

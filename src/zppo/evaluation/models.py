@@ -16,7 +16,7 @@ from zppo.evaluation.benchmark import Item
 from zppo.student.base import Student
 from zppo.student.inputs import EncodedPrompt, PromptEncoder, with_pixel_limits
 from zppo.student.loading import LoadedModel, load_model
-from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.sampler import Sampling, sample_groups
 from zppo.student.thread import ModelThread
 from zppo.teacher.openai import OpenAITeacher
 from zppo.types import GroupKind, Prompt
@@ -117,11 +117,15 @@ class LocalModel:
         }
 
     async def answer(self, asks: Sequence[Ask], seed: Sequence[int]) -> AsyncIterator[list[Answer]]:
-        """See `Model.answer`. Batches follow from the questions alone, so an evaluation that was
-        killed between two batches goes on with the responses it would have had."""
-        for index, batch in enumerate(self._batches(asks)):
+        """See `Model.answer`. A question's draws follow from its place among all questions, so an
+        evaluation that was killed between two batches goes on with the responses it would have
+        had."""
+        first = 0
+        for batch in self._batches(asks):
+            seeds = [(*seed, first + i) for i in range(len(batch))]
+            first += len(batch)
             if any(ask.missing for ask in batch):
-                yield await self._worker.run(self._sample, batch, (*seed, index))
+                yield await self._worker.run(self._sample, batch, seeds)
 
     def _batches(self, asks: Sequence[Ask]) -> list[list[Ask]]:
         """Consecutive questions under the token budget. A question with a video is alone: its
@@ -168,14 +172,14 @@ class LocalModel:
         ids = np.asarray(self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
         return EncodedPrompt(ids, np.zeros(len(ids), dtype=np.int64))
 
-    def _sample(self, batch: Sequence[Ask], seed: Sequence[int]) -> list[Answer]:
-        encoded: list[tuple[Ask, EncodedPrompt]] = []
+    def _sample(self, batch: Sequence[Ask], seeds: Sequence[Sequence[int]]) -> list[Answer]:
+        encoded: list[tuple[Ask, EncodedPrompt, Sequence[int]]] = []
         answers: list[Answer] = []
-        for ask in batch:
+        for ask, seed in zip(batch, seeds, strict=True):
             try:
                 prompt = self._encode(ask)
                 self._require_room(prompt)
-                encoded.append((ask, prompt))
+                encoded.append((ask, prompt, seed))
             except (DataError, ModelError) as error:
                 answers += [Answer(ask.item.id, k, error=str(error)) for k in ask.missing]
         if not encoded:
@@ -184,16 +188,16 @@ class LocalModel:
         groups = sample_groups(
             self.loaded.model.base_model,
             self.loaded.model.get_output_embeddings(),
-            self.encoder.collate([prompt for _, prompt in encoded], device),
+            self.encoder.collate([prompt for _, prompt, _ in encoded], device),
             encoded[0][0].samples,
             self.sampling,
             self.loaded.stop_ids,
             self.encoder.placeholder_ids,
-            seeded_generator(seed, device),
+            [seed for *_, seed in encoded],
             self._worker.abandoned,
         )
         decode = self.loaded.tokenizer.decode
-        for (ask, _), group in zip(encoded, groups, strict=True):
+        for (ask, *_), group in zip(encoded, groups, strict=True):
             for k in ask.missing:
                 ids = group.token_ids[k].tolist()
                 text = decode(ids, skip_special_tokens=True)

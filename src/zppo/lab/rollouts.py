@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from zppo.lab.models import image_processor
 from zppo.student.inputs import EncodedPrompt, PromptEncoder
 from zppo.student.sampler import Sampling, sample_groups
@@ -24,8 +22,8 @@ def sample_texts(
     encoder = PromptEncoder(tokenizer, model, image_processor())
     encoded = [encoder.encode(Prompt(q, GroupKind.PLAIN, text)) for q, text in asked]
     digest = hashlib.sha256(seed.encode()).digest()
+    number = int.from_bytes(digest[:6], "big")
     device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:6], "big"))
     texts: list[list[str]] = [[] for _ in asked]
     model.eval()
     for batch in _batches(encoded, n):
@@ -37,7 +35,7 @@ def sample_texts(
             Sampling(max_tokens=MAX_TOKENS),
             [tokenizer.eos_token_id],
             encoder.placeholder_ids,
-            generator,
+            [(number, i) for i in batch],
         )
         for i, group in zip(batch, groups, strict=True):
             texts[i] = tokenizer.batch_decode(group.token_ids, skip_special_tokens=True)

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
 from zppo.student.prefix import can_share_prompt
-from zppo.student.qwen_step import DeltaState, QwenStep, can_step
+from zppo.student.qwen_step import QwenRows, can_step
 
 # Tokens of a block. A full one is copied once to the end of those before it, with these; what there
 # is is read for each of the tokens, unused columns too.
@@ -32,12 +32,14 @@ class Rows(Protocol):
         ...
 
 
-def branch(model: Any, prompt: Cache, mask: Tensor, owner: Tensor, limit: int) -> Rows:
+def branch(model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int) -> Rows:
     """Rows that continue the B prompts in a filled cache.
 
     `mask` (B, P) is the prompts', `owner` (R,) each row's prompt, `limit` the most tokens a row.
     """
     if shares_attention(model.config) and can_share_prompt(model.config):
+        if can_step(model, prompt.layers):
+            return QwenRows(model, prompt, mask, owner, limit)
         return SharedRows(model, prompt, mask, owner, limit)
     return RepeatedRows(model, prompt, mask, owner)
 
@@ -63,29 +65,24 @@ class SharedRows:
 
     def __init__(self, model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
         self.model, self.owner, self.prompts = model, owner, len(mask)
-        self.own_step = QwenStep(model) if can_step(model, prompt.layers) else None
         layout = Layout.of(owner, self.prompts)
         bias: dict[torch.dtype, Tensor | None] = {}
         layers: list[Any] = []
-        for number, layer in enumerate(prompt.layers):
+        for layer in prompt.layers:
             if isinstance(layer, DynamicLayer):
                 assert layer.keys is not None and layer.values is not None
-                keys, dtype = layer.keys, layer.keys.dtype
-                if self.own_step:
-                    keys = self.own_step.reorder_keys(number, keys)
+                dtype = layer.keys.dtype
                 if dtype not in bias:
                     bias[dtype] = padding_bias(mask, dtype)
-                layers.append(_ResponseAttention(keys, layer.values, bias[dtype], layout, limit))
+                layers.append(
+                    _ResponseAttention(layer.keys, layer.values, bias[dtype], layout, limit)
+                )
             else:
-                if self.own_step:
-                    layer = DeltaState(layer.conv_states[0], layer.recurrent_states[0])
                 layer.reorder_cache(owner)
                 layers.append(layer)
         self.cache: Any = Cache(layers=layers)
 
     def next(self, token: Tensor, positions: Tensor) -> Tensor:
-        if self.own_step:
-            return self.own_step(token, positions.reshape(-1, len(token))[0], self.cache.layers)
         # No mask: own keys have no padding, and the prompt's is in its bias.
         return _forward(self.model, token, positions, self.cache, None)
 

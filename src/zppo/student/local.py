@@ -18,7 +18,7 @@ from zppo.student.distill import distill
 from zppo.student.inputs import PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.prefix import can_share_prompt
-from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.sampler import Sampling, sample_groups
 from zppo.student.text import decode_text, encode_text, text_response
 from zppo.student.thread import ModelThread
 from zppo.student.trainer import PolicyTrainer
@@ -76,11 +76,10 @@ class LocalStudent:
         """See `Student.rollout`. `sampling` replaces the training config's, for evaluation."""
         rule = Sampling.of(sampling or self.config.rollout)
         lengths = await self._worker.run(lambda: [self.encoder.length(p) for p in prompts])
-        batches = enumerate(self._sampling_batches(lengths, n, rule.max_tokens))
+        batches = self._sampling_batches(lengths, n, rule.max_tokens)
         # One chunk ahead: the next one samples while the caller grades this one.
         chunks = (
-            self._worker.start(self._sample, prompts, batch, n, rule, (*seed, index))
-            for index, batch in batches
+            self._worker.start(self._sample, prompts, batch, n, rule, seed) for batch in batches
         )
         chunk = next(chunks, None)
         try:
@@ -122,7 +121,7 @@ class LocalStudent:
             sampling,
             self.loaded.stop_ids,
             self.encoder.placeholder_ids,
-            seeded_generator(seed, device),
+            [(*seed, i) for i in batch],
             self._worker.abandoned,
         )
         return {

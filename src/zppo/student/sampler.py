@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from transformers.cache_utils import DynamicCache
 
 from zppo.config import EvaluationConfig, RolloutConfig
 from zppo.errors import RunError
+from zppo.student import kernels
 from zppo.student.decoding import branch
 from zppo.student.inputs import PromptBatch
+from zppo.student.lanes import in_lanes
 from zppo.student.linear import packed_weights
 from zppo.student.losses import sampling_logits
 
@@ -23,10 +25,10 @@ from zppo.student.losses import sampling_logits
 COMPACT_BELOW = 0.8
 # Tokens between two questions to a GPU whether rows have finished.
 CHECK_EVERY = 8
+# Tokens of each response for which random numbers are drawn at once.
+DRAWN_AHEAD = 64
 # Entries of the vocabulary whose probabilities are summed before one of them is drawn.
 BLOCK = 256
-# A vocabulary up to this size is summed entry by entry instead.
-SMALL_VOCABULARY = 1_024
 # Logits from which tokens are drawn at a time on a CPU. One megabyte in fp32 stays in the cache,
 # and malloc keeps it: larger pieces go back to the system and come back page by page.
 DRAW_CHUNK = 2**18
@@ -77,7 +79,6 @@ class SampledGroup:
     finished: list[bool]
 
 
-@torch.no_grad()
 def sample_groups(
     model: Any,
     head: nn.Module,
@@ -86,17 +87,42 @@ def sample_groups(
     sampling: Sampling,
     stop_ids: Sequence[int],
     banned: Sequence[int],
-    generator: torch.Generator,
+    seeds: Sequence[Sequence[int]],
     abandoned: Callable[[], bool] = lambda: False,
 ) -> list[SampledGroup]:
     """Sample `n` responses for each of B prompts.
 
-    `model` is the decoder without its LM head. `banned` ids have probability zero. Log-probs are
+    `model` is the decoder without its LM head. `banned` ids have probability zero. `seeds` has the
+    numbers that a prompt's draws follow from, whatever is sampled beside it. Log-probs are
     natural logs under the distribution at `temperature` with banned ids removed, before top-k,
     top-p, min-p and penalties; at temperature 0 they are those of temperature 1. `abandoned` is
     asked before each token; once it says so, sampling ends and the responses are worthless.
     Raises `RunError` when the model's logits are not finite.
     """
+
+    def sample(some: Sequence[int]) -> list[SampledGroup]:
+        part = prompts if len(some) == len(seeds) else prompts.select(torch.tensor(some))
+        numbers = [seeds[i] for i in some]
+        return _sample(model, head, part, n, sampling, stop_ids, banned, numbers, abandoned)
+
+    threads = torch.get_num_threads() if prompts.ids.device.type == "cpu" else 1
+    with packed_weights(model, head):
+        return in_lanes(sample, range(len(seeds)), n, threads)
+
+
+@torch.no_grad()
+def _sample(
+    model: Any,
+    head: nn.Module,
+    prompts: PromptBatch,
+    n: int,
+    sampling: Sampling,
+    stop_ids: Sequence[int],
+    banned: Sequence[int],
+    seeds: Sequence[Sequence[int]],
+    abandoned: Callable[[], bool],
+) -> list[SampledGroup]:
+    """`sample_groups`, in one thread."""
     device = prompts.ids.device
     B = len(prompts.ids)
     cache: Any = DynamicCache(config=model.config)
@@ -111,38 +137,51 @@ def sample_groups(
     drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # response, token and log-prob of each row
     stops = torch.tensor(sorted(stop_ids), device=device)
     seen = _SeenTokens(sampling, B * n)
+    points = _Points(seeds, n, device)
     # Asking how many rows are alive makes a GPU wait, so there it is asked now and then.
     patience = 1 if device.type == "cpu" else CHECK_EVERY
 
-    with packed_weights(model, head):
-        for step in range(limit):
-            token, logprob = _draw(head(hidden), sampling, banned, seen, generator)
-            seen.add(token)
-            drawn.append((live, token, logprob))
-            # A row that has stopped may still be carried along; what it says is cut off at the end.
-            finished |= torch.isin(token, stops)
-            if step == limit - 1 or abandoned():
+    for step in range(limit):
+        token, logprob = _draw(head(hidden), sampling, banned, seen, points.next(live))
+        seen.add(token)
+        drawn.append((live, token, logprob))
+        # A row that has stopped may still be carried along; what it says is cut off at the end.
+        finished |= torch.isin(token, stops)
+        if step == limit - 1 or abandoned():
+            break
+        if (step + 1) % patience == 0:
+            going = len(live) - int(finished.sum())
+            if going == 0:
                 break
-            if (step + 1) % patience == 0:
-                going = len(live) - int(finished.sum())
-                if going == 0:
-                    break
-                if going < COMPACT_BELOW * len(live):
-                    kept = (~finished).nonzero().squeeze(-1)
-                    rows.keep(kept)
-                    seen.keep(kept)
-                    finished = finished.new_zeros(going)
-                    live, owner, token = (x.index_select(0, kept) for x in (live, owner, token))
-            steps = torch.tensor([step], device=device)
-            hidden = rows.next(token, prompts.next_positions(owner, steps))
+            if going < COMPACT_BELOW * len(live):
+                kept = (~finished).nonzero().squeeze(-1)
+                rows.keep(kept)
+                seen.keep(kept)
+                finished = finished.new_zeros(going)
+                live, owner, token = (x.index_select(0, kept) for x in (live, owner, token))
+        steps = torch.tensor([step], device=device)
+        hidden = rows.next(token, prompts.next_positions(owner, steps))
 
     return _split(drawn, B * n, n, stop_ids)
 
 
-def seeded_generator(seed: Sequence[int], device: torch.device) -> torch.Generator:
-    """A generator of `device` whose state follows from all numbers of `seed`."""
-    state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0]
-    return torch.Generator(device=device).manual_seed(int(state))
+class _Points:
+    """Where the next token of each response lies in its cumulative distribution. Each prompt draws
+    from a stream of its own."""
+
+    def __init__(self, seeds: Sequence[Sequence[int]], n: int, device: torch.device):
+        self.streams = [np.random.default_rng(list(seed)) for seed in seeds]
+        self.n, self.device = n, device
+        self.ahead: Iterator[Tensor] = iter(())
+
+    def next(self, live: Tensor) -> Tensor:
+        """(R, 1) fp64 in [0, 1) for the responses `live` (R,)."""
+        points = next(self.ahead, None)
+        if points is None:
+            block = [stream.random((DRAWN_AHEAD, self.n)) for stream in self.streams]
+            self.ahead = iter(torch.from_numpy(np.concatenate(block, axis=1)).to(self.device))
+            points = next(self.ahead)
+        return points.index_select(0, live)[:, None]
 
 
 def _draw(
@@ -150,11 +189,14 @@ def _draw(
     sampling: Sampling,
     banned: Sequence[int],
     seen: _SeenTokens,
-    generator: torch.Generator,
+    points: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head."""
+    """A token a row and its log-prob, both (N,), from (N, V) logits of the LM head, at `points`
+    (N, 1) of the cumulative distributions, each in [0, 1)."""
     N, V = logits.shape
-    points = torch.rand(N, 1, dtype=torch.double, device=logits.device, generator=generator)
+    plain = sampling.temperature > 0.0 and not (seen.active or sampling.truncates)
+    if plain and logits.device.type == "cpu":
+        return _draw_plain(logits, points, sampling.temperature, banned)
     rows = max(1, DRAW_CHUNK // V)
     if rows >= N or seen.active or logits.device.type != "cpu":
         return _draw_at(logits, points, sampling, banned, seen)
@@ -164,10 +206,23 @@ def _draw(
     return torch.cat(token), torch.cat(logprob)
 
 
+def _draw_plain(
+    logits: Tensor, points: Tensor, temperature: float, banned: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """`_draw` from the whole distribution on a CPU; the banned tokens' logits are overwritten."""
+    token = torch.empty(len(points), dtype=torch.long)
+    logprob = torch.empty(len(points))
+    kernels.draw(
+        kernels.array(logits), np.float32(temperature), np.array(banned, dtype=np.int64),
+        points[:, 0].numpy(), BLOCK, token.numpy(), logprob.numpy(),
+    )  # fmt: skip
+    return token, logprob
+
+
 def _draw_at(
     logits: Tensor, points: Tensor, sampling: Sampling, banned: Sequence[int], seen: _SeenTokens
 ) -> tuple[Tensor, Tensor]:
-    """`_draw`, at given points (N, 1) of the cumulative distributions, each in [0, 1)."""
+    """`_draw`, all rows at once."""
     logits = sampling_logits(logits, sampling.temperature or 1.0, banned)
     if sampling.temperature == 0.0:
         token = seen.penalise(logits).argmax(-1)
@@ -195,23 +250,18 @@ def _pick(logits: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     N, V = logits.shape
     top = logits.amax(-1, keepdim=True)
     weights = (logits - top).exp_()
-    if V <= SMALL_VOCABULARY:
-        sums = weights.cumsum(-1, dtype=torch.double)
-        total = sums[:, -1:]
-        token = _entry(sums, points * total)
-    else:
-        weights = F.pad(weights, (0, -V % BLOCK)).view(N, -1, BLOCK)
-        blocks = weights.sum(-1).double().cumsum(-1)
-        total = blocks[:, -1:]
-        point = points * total
-        block = _entry(blocks, point)
-        before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
-        first = torch.arange(0, N * weights.shape[1], weights.shape[1], device=logits.device)
-        inside = weights.view(-1, BLOCK).index_select(0, first + block.squeeze(-1))
-        # Rounding can leave a block's own sum at or below the point: then its last entry with
-        # weight.
-        entry = _entry(inside.cumsum(-1, dtype=torch.double), point - before)
-        token = (block * BLOCK + entry).clamp(max=V - 1)
+    weights = F.pad(weights, (0, -V % BLOCK)).view(N, -1, BLOCK)
+    blocks = weights.sum(-1).double().cumsum(-1)
+    total = blocks[:, -1:]
+    point = points * total
+    block = _entry(blocks, point)
+    before = torch.where(block > 0, blocks.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    first = torch.arange(0, N * weights.shape[1], weights.shape[1], device=logits.device)
+    inside = weights.view(-1, BLOCK).index_select(0, first + block.squeeze(-1))
+    # Rounding can leave a block's own sum at or below the point: then its last entry with
+    # weight.
+    entry = _entry(inside.cumsum(-1, dtype=torch.double), point - before)
+    token = (block * BLOCK + entry).clamp(max=V - 1)
     return token.squeeze(-1), (total.log() + top).squeeze(-1).float()
 
 

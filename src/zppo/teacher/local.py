@@ -12,7 +12,7 @@ from zppo.config import Config, LocalTeacherConfig
 from zppo.student.inputs import EncodedPrompt, PromptEncoder
 from zppo.student.loading import LoadedModel, load_model
 from zppo.student.prefix import can_share_prompt, response_hidden
-from zppo.student.sampler import Sampling, sample_groups, seeded_generator
+from zppo.student.sampler import Sampling, sample_groups
 from zppo.student.thread import ModelThread
 from zppo.teacher.base import TeacherRequest
 from zppo.types import GroupKind, Prompt, Question
@@ -110,7 +110,6 @@ class LocalTeacher:
     ) -> list[list[str]]:
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
         encoded = encoder.encode_all(prompts)
-        generator = seeded_generator(seed, self.loaded.device)
         answers: list[list[str]] = [[] for _ in prompts]
         size = max(
             1,
@@ -128,7 +127,7 @@ class LocalTeacher:
                 sampling,
                 self.loaded.stop_ids,
                 encoder.placeholder_ids,
-                generator,
+                [(*seed, i) for i in batch],
                 self._worker.abandoned,
             )
             for i, group in zip(batch, groups, strict=True):

@@ -32,7 +32,7 @@ BESIDES = (
     *("ray[default]==2.60.0", "TransferQueue==0.1.11", "pyzmq", "msgspec", "cachetools"),
     *("fastapi", "uvicorn", "pydantic>=2.11", "pyyaml>=6", "typer>=0.16", "rich>=14"),
     *("jinja2>=3.1", "openai>=2", "av>=15", "pillow>=11", "matplotlib>=3.10"),
-    *("safetensors>=0.5", "pytest>=8.4"),
+    *("safetensors>=0.5", "numba>=0.61", "pytest>=8.4"),
 )
 
 
