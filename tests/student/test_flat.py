@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from zppo.student.flat import FlatRows
+from zppo.student.flat import FlatPass, FlatRows
 
 # Five responses: of 2, 5, 0, 1 and 4 tokens; to prompts 0, 0, 1, 2, 2.
 LENGTHS, OWNER = [2, 5, 0, 1, 4], [0, 0, 1, 2, 2]
 
 
 def rows(classes):
-    return FlatRows(classes, LENGTHS, OWNER, 3, torch.device("cpu"))
+    return FlatRows(classes, LENGTHS, OWNER, torch.device("cpu"))
 
 
 def test_blocks_stand_one_after_the_other():
     flat = rows([[2], [0, 3], [1, 4]])
-    blocks = [(b.responses, b.length, b.start) for b in flat.blocks]
+    blocks = [(b.members, b.length, b.start) for b in flat.blocks]
     assert blocks == [((0, 3), 2, 0), ((1, 4), 5, 4)]  # a class without tokens is left out
     assert flat.N == 14 and flat.starts == [0, 4, 0, 2, 9]
     assert flat.steps.tolist() == [0, 1, 0, 1, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
@@ -25,15 +25,43 @@ def test_blocks_stand_one_after_the_other():
     assert flat.blocks[1].tokens == slice(4, 14) and flat.blocks[1].rows == 2
 
 
-def test_each_token_has_a_place_at_its_prompt():
-    flat = rows([[0, 3], [1, 4], [2]])
-    assert flat.by_prompt.shape == (3, 7)
-    assert flat.by_prompt.flatten()[flat.places].tolist() == list(range(flat.N))
-    assert (flat.places // 7).tolist() == flat.owner.tolist()
-    assert flat.vacant is not None
-    assert flat.vacant.sum(-1).tolist() == [0, 7, 0]  # prompt 1 has no token to attend to it
-    alike = FlatRows([[0, 1]], [3, 3], [0, 1], 2, torch.device("cpu"))
-    assert alike.vacant is None
+def passed(sizes, classes=((0, 3), (1, 4), (2,))):
+    return FlatPass(sizes, classes, LENGTHS, OWNER, torch.device("cpu"))
+
+
+def test_prompts_come_first_and_have_no_padding():
+    flat = passed([3, 3, 5])
+    assert flat.prompts.N == 11 and flat.ends == [3, 6, 11]
+    blocks = [(b.members, b.length, b.start) for b in flat.blocks]
+    assert blocks == [((0, 1), 3, 0), ((2,), 5, 6), ((0, 3), 2, 11), ((1, 4), 5, 15)]
+    assert flat.last(4).view(3, 4).tolist() == [[11, 0, 1, 2], [11, 3, 4, 5], [7, 8, 9, 10]]
+
+
+def test_each_token_has_a_place_in_the_grid_of_its_prompt(monkeypatch):
+    monkeypatch.setattr("zppo.student.flat.GRID_TOKENS", 1)
+    flat = passed([3, 4, 5])
+    # Prompt 1 has no token that attends to it.
+    assert [g.keys.tolist() for g in flat.grids] == [[[0, 1, 2]], [[7, 8, 9, 10, 11]]]
+    assert all(g.bias is None and g.vacant is None for g in flat.grids)
+    where = torch.cat([g.queries.flatten() for g in flat.grids])
+    assert where[flat.places].tolist() == list(range(flat.responses.N))
+    assert flat.responses.owner[where].tolist() == [0] * 7 + [2] * 7
+
+
+def test_grids_say_what_is_missing(monkeypatch):
+    monkeypatch.setattr("zppo.student.flat.GRID_TOKENS", 1_000)
+    flat = passed([3, 4, 5], ((0,), (1,), (2,), (3,), (4,)))
+    [grid] = flat.grids
+    assert grid.keys.tolist() == [[0, 1, 2, 0, 0], [7, 8, 9, 10, 11]]
+    assert grid.bias is not None and grid.bias.shape == (2, 1, 1, 5)
+    assert grid.bias.isinf()[:, 0, 0].tolist() == [[False] * 3 + [True] * 2, [False] * 5]
+    assert grid.vacant is not None and grid.vacant.tolist() == [
+        [False] * 7,
+        [False] * 5 + [True] * 2,
+    ]
+    assert grid.queries.flatten()[flat.places].tolist() == list(range(flat.responses.N))
+    alone = FlatPass([3], [[0, 1]], [0, 0], [0, 0], torch.device("cpu"))
+    assert alone.grids == [] and len(alone.places) == 0 and alone.prompts.N == 3
 
 
 def test_chunks_of_responses():

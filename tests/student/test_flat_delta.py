@@ -1,4 +1,4 @@
-"""The delta rule over responses in a flat pass gives what transformers' layer gives for each
+"""The delta rule in a flat pass gives what transformers' layer gives for each
 response after its prompt, forward and backward."""
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from transformers.cache_utils import Cache
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 
 from zppo.student import flat_delta
-from zppo.student.flat import FlatRows
-from zppo.student.flat_delta import FlatStates, run_flat, runs_flat
-from zppo.student.prefix import _PromptLinear
+from zppo.student.flat import FlatPass
+from zppo.student.flat_delta import FlatLinear, run_flat, runs_flat
 
 OWNER, LENGTHS = [0, 0, 1, 2, 2, 2], [9, 70, 33, 1, 18, 32]
-PROMPTS = [6, 2, 40]  # one shorter than the convolution's window
+PROMPTS = [2, 6, 40]  # one shorter than the convolution's window, one of more than two chunks
 
 
 def made(key_heads: int) -> Qwen3_5GatedDeltaNet:
@@ -64,22 +63,22 @@ def test_output_and_gradients(monkeypatch, key_heads, chunk, classes, adapted):
     wanted = gradients(layer, prompts, responses, expected)
 
     run_flat(layer)
-    states = []
-    for prompt in prompts:
-        cache = _PromptLinear()
-        layer(prompt[None], cache_params=Cache(layers=[cache]))
-        states.append((cache.conv_states[0], cache.recurrent_states[0]))
-    rows = FlatRows(classes, LENGTHS, OWNER, 3, torch.device("cpu"))
-    hidden = torch.cat([
+    rows = FlatPass(PROMPTS, classes, LENGTHS, OWNER, torch.device("cpu"))
+    hidden = torch.cat(prompts + [
         nn.functional.pad(responses[r], (0, 0, 0, block.length - LENGTHS[r]), value=7.0)
-        for block in rows.blocks
-        for r in block.responses
+        for block in rows.responses.blocks
+        for r in block.members
     ])  # fmt: skip
-    flat = FlatStates(*(torch.cat(x) for x in zip(*states, strict=True)), rows)
-    out = layer(hidden[None], cache_params=Cache(layers=[flat]))[0]
-    actual = [out[s : s + n] for s, n in zip(rows.starts, LENGTHS, strict=True)]
+    out = layer(hidden[None], cache_params=Cache(layers=[FlatLinear(rows)]))[0]
+    for prompt, end in zip(prompts, rows.ends, strict=True):
+        of_prompt = layer(prompt[None])[0]
+        torch.testing.assert_close(out[end - len(prompt) : end], of_prompt, atol=2e-5, rtol=2e-5)
+    starts = [sum(PROMPTS) + s for s in rows.responses.starts]
+    actual = [out[s : s + n] for s, n in zip(starts, LENGTHS, strict=True)]
     for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-5)
+        # As far as transformers' own results with chunks of 16 and of 64 are from each other.
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=2e-5)
+        assert (a - b).norm() < 2e-5 * b.norm()
     for a, b in zip(gradients(layer, prompts, responses, actual), wanted, strict=True):
         assert (a - b).norm() < 1e-4 * b.norm() + 1e-6
 

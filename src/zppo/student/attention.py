@@ -28,7 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from zppo.errors import ModelError
-from zppo.student.flat import FlatRows
+from zppo.student.flat import FlatPass, Grid
 
 NAME = "zppo_shared_prompt"
 
@@ -100,19 +100,11 @@ class Branches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlatBranches:
-    """What the N tokens of whole responses attend to in a layer.
+    """Keys and values (1, K, N, D) of all N tokens of a flat pass, prompts and responses."""
 
-    prompt_keys, prompt_values   (B, K, P, D)
-    bias                         as in `Branches`
-    keys, values                 (1, K, N, D), the responses' own
-    """
-
-    prompt_keys: Tensor
-    prompt_values: Tensor
-    bias: Tensor | None
     keys: Tensor
     values: Tensor
-    rows: FlatRows
+    rows: FlatPass
 
 
 def can_share_attention(config: Any) -> bool:
@@ -172,10 +164,7 @@ def attention(
         raise ModelError("Attention dropout does not go with prompt sharing; set it to 0.")
     if isinstance(key, Branches):
         return next_token(query * scale, key).transpose(1, 2).contiguous(), None
-    out = _Cascade.apply(
-        query, key.keys, key.values, key.prompt_keys, key.prompt_values, key.bias, key.rows, scale
-    )
-    return out, None  # pyright: ignore[reportReturnType]
+    return _Cascade.apply(query, key.keys, key.values, key.rows, scale), None  # pyright: ignore[reportReturnType]
 
 
 def next_token(query: Tensor, past: Branches) -> Tensor:
@@ -198,59 +187,52 @@ def next_token(query: Tensor, past: Branches) -> Tensor:
 
 
 class _Cascade(torch.autograd.Function):
-    """(1, K * Q, N, D) to (1, N, K * Q, D): causal attention of whole responses, each after its
-    prompt; CPU only.
+    """(1, K * Q, N, D) to (1, N, K * Q, D): causal attention of whole sequences in a flat pass, of
+    the responses also to their prompts; CPU only.
 
-    Both parts run in torch's flash kernel, the prompts' once and the responses' a block at a time,
-    and are merged by their log-sum-exp. The kernel's backward only needs the softmax's output and
-    log-sum-exp: given those of the merged softmax, it computes each part's share of the exact
-    gradient. The kernel's outputs lie in memory as (batch, tokens, heads, D), and so all here is
-    kept: what looks like a transposition seldom copies.
+    All parts run in torch's flash kernel, a block or a grid at a time, and are merged by their
+    log-sum-exp. The kernel's backward only needs the softmax's output and log-sum-exp: given those
+    of the merged softmax, it computes each part's share of the exact gradient. The kernel's outputs
+    lie in memory as (batch, tokens, heads, D), and so all here is kept: what looks like a
+    transposition seldom copies.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        prompt_keys: Tensor,
-        prompt_values: Tensor,
-        bias: Tensor | None,
-        rows: FlatRows,
-        scale: float,
+        ctx: Any, query: Tensor, keys: Tensor, values: Tensor, rows: FlatPass, scale: float
     ) -> Tensor:
-        K = keys.shape[1]
-        queries = query[0].transpose(0, 1)
-        out_p, lse_p = _flash(
-            _spread(queries, K, rows), prompt_keys, prompt_values, attn_mask=bias, scale=scale
-        )
-        out_p, lse_p = _collect(out_p, K, rows), _collect(lse_p[..., None], K, rows)
+        K, start = keys.shape[1], rows.prompts.N
         own = [
             _flash(*parts, is_causal=True, scale=scale)
             for parts in _blocks(rows, query, *_repeated(query, keys, values))
         ]
-        out_r, lse_r = _flat(out for out, _ in own), _flat(lse[..., None] for _, lse in own)
-        lse = torch.logaddexp(lse_p, lse_r)
-        out = (out_p * (lse_p - lse).exp()).addcmul(out_r, (lse_r - lse).exp()).to(query.dtype)
-        ctx.save_for_backward(query, keys, values, prompt_keys, prompt_values, bias, out, lse)
+        out, lse = _flat(out for out, _ in own), _flat(lse[..., None] for _, lse in own)
+        if rows.grids:
+            queries = query[0, :, start:].transpose(0, 1)
+            parts = [
+                _flash(
+                    _spread(queries, K, grid),
+                    *(_of_prompts(x, grid) for x in (keys, values)),
+                    attn_mask=grid.bias,
+                    scale=scale,
+                )
+                for grid in rows.grids
+            ]
+            out_p = _collect((out for out, _ in parts), K, rows)
+            lse_p = _collect((lse[..., None] for _, lse in parts), K, rows)
+            out_r, lse_r = out[start:], lse[start:]
+            merged = torch.logaddexp(lse_p, lse_r)
+            out_r.mul_((lse_r - merged).exp()).addcmul_(out_p, (lse_p - merged).exp())
+            lse_r.copy_(merged)
+        ctx.save_for_backward(query, keys, values, out, lse)
         ctx.rows, ctx.scale = rows, scale
         return out[None]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        query, keys, values, prompt_keys, prompt_values, bias, out, lse = ctx.saved_tensors
+        query, keys, values, out, lse = ctx.saved_tensors
         rows, scale, K = ctx.rows, ctx.scale, keys.shape[1]
-        grad = grads[0][0]
-        lse_p = _spread(lse, K, rows)
-        if rows.vacant is not None:  # a softmax whose denominator is infinite: no share at all
-            group = query.shape[1] // K
-            lse_p = lse_p.masked_fill(rows.vacant.repeat(1, group)[:, None, :, None], torch.inf)
-        of_query_p, of_prompt_keys, of_prompt_values = _flash_backward(
-            _spread(grad, K, rows), _spread(query[0].transpose(0, 1), K, rows),
-            prompt_keys, prompt_values, _spread(out, K, rows), lse_p.squeeze(-1), 0.0, False,
-            attn_mask=bias, scale=scale,
-        )  # fmt: skip
+        start, grad = rows.prompts.N, grads[0][0]
         own = [
             _flash_backward(*parts, lse_r.squeeze(-1), 0.0, True, scale=scale)
             for *parts, lse_r in _blocks(
@@ -260,11 +242,27 @@ class _Cascade(torch.autograd.Function):
             )
         ]
         of_query, of_keys, of_values = (_flat(part) for part in zip(*own, strict=True))
-        of_query = of_query + _collect(of_query_p, K, rows)
         if query.shape[1] > K:
             of_keys, of_values = (x.unflatten(1, (K, -1)).sum(2) for x in (of_keys, of_values))
+        of_queries: list[Tensor] = []
+        responses = (grad, query[0].transpose(0, 1), out, lse)
+        for grid in rows.grids:
+            grad_p, query_p, out_p, lse_p = (_spread(x[start:], K, grid) for x in responses)
+            if grid.vacant is not None:  # a softmax whose denominator is infinite: no share at all
+                group = query.shape[1] // K
+                lse_p = lse_p.masked_fill(grid.vacant.repeat(1, group)[:, None, :, None], torch.inf)
+            of_query_p, *of_prompts = _flash_backward(
+                grad_p, query_p, *(_of_prompts(x, grid) for x in (keys, values)),
+                out_p, lse_p.squeeze(-1), 0.0, False, attn_mask=grid.bias, scale=scale,
+            )  # fmt: skip
+            of_queries.append(of_query_p)
+            for sum_, part in zip((of_keys, of_values), of_prompts, strict=True):
+                # What is missing has weight zero, and so gradient zero.
+                sum_.index_add_(0, grid.keys.flatten(), part.transpose(1, 2).flatten(0, 1))
+        if of_queries:
+            of_query[start:] += _collect(of_queries, K, rows)
         of_own = (x.transpose(0, 1)[None] for x in (of_query, of_keys, of_values))
-        return *of_own, of_prompt_keys, of_prompt_values, None, None, None
+        return *of_own, None, None
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
@@ -281,7 +279,7 @@ def _repeated(query: Tensor, *key_heads: Tensor) -> list[Tensor]:
     return [x if groups == 1 else x.repeat_interleave(groups, dim=1) for x in key_heads]
 
 
-def _blocks(rows: FlatRows, *parts: Tensor) -> Iterator[list[Tensor]]:
+def _blocks(rows: FlatPass, *parts: Tensor) -> Iterator[list[Tensor]]:
     """Of (1, heads, N, X) each, block by block (rows, heads, length, X)."""
     for block in rows.blocks:
         shape = (block.rows, block.length)
@@ -293,16 +291,23 @@ def _flat(blocks: Iterable[Tensor]) -> Tensor:
     return torch.cat([x.transpose(1, 2).flatten(0, 1) for x in blocks])
 
 
-def _spread(tokens: Tensor, K: int, rows: FlatRows) -> Tensor:
-    """(N, K * Q, X) to the prompts' (B, K, Q * W, X)."""
-    grid = tokens.index_select(0, rows.by_prompt.flatten())
-    B, W = rows.by_prompt.shape
-    grid = grid.view(B, W, K, -1, tokens.shape[-1])
-    return grid.permute(0, 2, 3, 1, 4).flatten(2, 3)
+def _of_prompts(x: Tensor, grid: Grid) -> Tensor:
+    """(1, K, N, D) to the grid's (b, K, P, D)."""
+    rows = x[0].transpose(0, 1).index_select(0, grid.keys.flatten())
+    return rows.unflatten(0, grid.keys.shape).transpose(1, 2)
 
 
-def _collect(grid: Tensor, K: int, rows: FlatRows) -> Tensor:
-    """(B, K, Q * W, X) back to (N, K * Q, X)."""
-    B, W = rows.by_prompt.shape
-    grid = grid.unflatten(2, (-1, W)).permute(0, 3, 1, 2, 4)
-    return grid.reshape(B * W, -1, grid.shape[-1]).index_select(0, rows.places)
+def _spread(tokens: Tensor, K: int, grid: Grid) -> Tensor:
+    """(N, K * Q, X) of the responses to the grid's (b, K, Q * W, X)."""
+    b, W = grid.queries.shape
+    rows = tokens.index_select(0, grid.queries.flatten())
+    return rows.view(b, W, K, -1, tokens.shape[-1]).permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+
+def _collect(parts: Iterable[Tensor], K: int, rows: FlatPass) -> Tensor:
+    """(b, K, Q * W, X) a grid back to (N, K * Q, X)."""
+    pieces: list[Tensor] = []
+    for x, grid in zip(parts, rows.grids, strict=True):
+        grouped = x.unflatten(2, (-1, grid.queries.shape[1])).permute(0, 3, 1, 2, 4)
+        pieces.append(grouped.flatten(2, 3).flatten(0, 1))
+    return torch.cat(pieces).index_select(0, rows.places)

@@ -1,33 +1,39 @@
-"""Responses of different lengths side by side in one pass over the layers.
+"""Prompts and responses of different lengths side by side in one pass over the layers.
 
-What a layer computes position by position (norms, products, the MLP) does not care which response
-a token belongs to, so the N tokens of all responses pass as one row, (1, N, H). Responses of like
-length stand together as a block, padded to one length, so that attention can look at a block as at
-a batch. Attention to the prompts looks at all tokens of a prompt's responses as at one sequence,
-the delta rule at chunks of responses; where the tokens stand for these two is said here as well.
+What a layer computes position by position (norms, products, the MLP) does not care which sequence
+a token belongs to, so all tokens of B prompts, each once, and then of their R responses pass as one
+row. Sequences of like length stand together as a block, padded to one length, so that attention
+can look at a block as at a batch. Attention of responses to prompts looks at all tokens of a
+prompt's responses as at one sequence, the delta rule at chunks of sequences; where the tokens
+stand for these two is said here as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from zppo.student.batching import length_classes
+
+#: What one more grid costs, in columns of a prompt (an estimate).
+GRID_TOKENS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some responses, by their index, padded to one length; its tokens stand from `start` on."""
+    """Some sequences, by their index, padded to one length; its tokens stand from `start` on."""
 
-    responses: tuple[int, ...]
+    members: tuple[int, ...]
     length: int
     start: int
 
     @property
     def rows(self) -> int:
-        return len(self.responses)
+        return len(self.members)
 
     @property
     def tokens(self) -> slice:
@@ -36,11 +42,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunks:
-    """M chunks of responses, first all first chunks, then all second ones, ...; of those of one
-    place in their response, the longest responses' come first.
+    """M chunks of sequences, first all first chunks, then all second ones, ...; of those of one
+    place in their sequence, the longest sequences' come first.
 
-    counts    how many responses have a first chunk, a second, ...; sums up to M
-    owner     (R,) the prompt of each response that has a first chunk, in their order
+    counts    how many sequences have a first chunk, a second, ...; sums up to M
+    owner     (R,) the prompt of each sequence that has a first chunk, in their order
     previous  (M - R,) the chunk before each that is not a first one
     tokens    (M * L,) the token at each place, N where there is none
     places    (N,) the place of each token, M * L for padding
@@ -53,16 +59,29 @@ class Chunks:
     places: Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Some prompts as a batch of b, padded to one length, and as many queries for each.
+
+    keys      (b, P) tokens of the prompts; any token where there is none
+    bias      (b, 1, 1, P), -inf where there is none; None if none is missing
+    queries   (b, W) tokens of the prompts' responses; any token where `vacant`
+    vacant    (b, W), True where a prompt has fewer than another; None if none has
+    """
+
+    keys: Tensor
+    bias: Tensor | None
+    queries: Tensor
+    vacant: Tensor | None
+
+
 class FlatRows:
-    """How the tokens of R responses to B prompts stand in a flat pass of N.
+    """How the tokens of R sequences stand in a row of N.
 
     blocks     in the order of their tokens
-    starts     where each response's tokens begin; 0 for one without tokens
-    steps      (N,) the place of each token in its response
+    starts     where each sequence's tokens begin; 0 for one without tokens
+    steps      (N,) the place of each token in its sequence
     owner      (N,) the prompt of each token
-    by_prompt  (B, W) the tokens of each prompt's responses; any token where `vacant`
-    places     (N,) where each token stands in `by_prompt`, seen as flat
-    vacant     (B, W), True where a prompt has fewer tokens than another; None if none has
     """
 
     def __init__(
@@ -70,47 +89,34 @@ class FlatRows:
         classes: Sequence[Sequence[int]],
         lengths: Sequence[int],
         owner: Sequence[int],
-        prompts: int,
         device: torch.device,
     ):
-        """From `classes` of responses that are padded together, and each response's number of
-        tokens and prompt. A class without tokens is left out."""
+        """From `classes` of sequences that are padded together, and each one's number of tokens
+        and prompt. A class without tokens is left out."""
         self.device, self.lengths, self.prompt = device, lengths, owner
         self.blocks: list[Block] = []
         self.starts = [0] * len(lengths)
         self.N = 0
-        for rows in classes:
-            length = max(lengths[r] for r in rows)
+        for members in classes:
+            length = max(lengths[r] for r in members)
             if length:
-                self.blocks.append(Block(tuple(rows), length, self.N))
-                for r in rows:
+                self.blocks.append(Block(tuple(members), length, self.N))
+                for r in members:
                     self.starts[r] = self.N
                     self.N += length
         owners = np.zeros(self.N, int)
         steps = np.zeros(self.N, int)
         for block in self.blocks:
-            owners[block.tokens] = np.repeat([owner[r] for r in block.responses], block.length)
+            owners[block.tokens] = np.repeat([owner[r] for r in block.members], block.length)
             steps[block.tokens] = np.tile(np.arange(block.length), block.rows)
-
-        count = np.bincount(owners, minlength=prompts)
-        width = int(count.max())
-        by_owner = np.argsort(owners, kind="stable")
-        column = np.arange(self.N) - (count.cumsum() - count)[owners[by_owner]]
-        places, by_prompt = np.zeros(self.N, int), np.zeros((prompts, width), int)
-        places[by_owner] = owners[by_owner] * width + column
-        by_prompt.reshape(-1)[places] = np.arange(self.N)
-        vacant = np.arange(width) >= count[:, None]
-
         self.steps, self.owner = self._on_device(steps), self._on_device(owners)
-        self.by_prompt, self.places = self._on_device(by_prompt), self._on_device(places)
-        self.vacant = self._on_device(vacant) if vacant.any() else None
         self._chunks: dict[int, Chunks] = {}
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def chunks(self, size: int) -> Chunks:
-        """Each response cut into chunks of `size` tokens; made once, for all layers."""
+        """Each sequence cut into chunks of `size` tokens; made once, for all layers."""
         if size not in self._chunks:
             self._chunks[size] = self._cut(size)
         return self._chunks[size]
@@ -138,3 +144,71 @@ class FlatRows:
         owner = np.array([self.prompt[r] for r in rows[: counts[0]]])
         index = (owner, previous[counts[0] :], flat, places[:-1])
         return Chunks(counts, *(self._on_device(x) for x in index))
+
+
+class FlatPass:
+    """One row: the tokens of B prompts, no two of different length in a block and so without
+    padding, then those of their responses.
+
+    blocks        of all tokens
+    grids         for attention of the responses to the prompts; only prompts that have some
+    places        (N,) where each token of the responses stands in the grids' queries, one grid
+                  after the other
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        classes: Sequence[Sequence[int]],
+        lengths: Sequence[int],
+        owner: Sequence[int],
+        device: torch.device,
+    ):
+        """From each prompt's number of tokens, in ascending order, and `FlatRows`'s arguments for
+        the responses."""
+        alike = [[i for i, size in enumerate(sizes) if size == x] for x in sorted(set(sizes))]
+        self.prompts = FlatRows(alike, sizes, range(len(sizes)), device)
+        self.responses = FlatRows(classes, lengths, owner, device)
+        self.ends = [a + n for a, n in zip(self.prompts.starts, sizes, strict=True)]
+        start = self.prompts.N
+        self.blocks = [
+            *self.prompts.blocks,
+            *(replace(b, start=b.start + start) for b in self.responses.blocks),
+        ]
+        self.grids, self.places = self._gridded(device)
+
+    def last(self, n: int) -> Tensor:
+        """(B * n,) the last `n` tokens of each prompt; where it is shorter, the number of all
+        prompts' tokens."""
+        index = np.array(self.ends)[:, None] + np.arange(-n, 0)
+        index[index < np.array(self.prompts.starts)[:, None]] = self.prompts.N
+        return torch.from_numpy(index.flatten()).to(self.places.device)
+
+    def _gridded(self, device: torch.device) -> tuple[list[Grid], Tensor]:
+        owners, sizes = self.responses.owner.cpu().numpy(), np.array(self.prompts.lengths)
+        of_prompt = np.argsort(owners, kind="stable")  # tokens, prompt by prompt
+        count = np.bincount(owners, minlength=len(sizes))
+        first = count.cumsum() - count
+        used = np.flatnonzero(count)
+        grids: list[Grid] = []
+        places, before = np.zeros(self.responses.N, int), 0
+        for chosen in length_classes(sizes[used].tolist(), GRID_TOKENS):
+            some = used[chosen]
+            columns = np.arange(sizes[some].max())
+            missing = columns >= sizes[some][:, None]
+            keys = np.where(missing, 0, np.array(self.prompts.starts)[some][:, None] + columns)
+            steps = np.arange(count[some].max())
+            vacant = steps >= count[some][:, None]
+            queries = of_prompt[np.where(vacant, 0, first[some][:, None] + steps)]
+            places[queries[~vacant]] = before + np.flatnonzero(~vacant)
+            before += vacant.size
+            bias = np.where(missing, -np.inf, 0.0).astype(np.float32)[:, None, None]
+            grids.append(
+                Grid(
+                    torch.from_numpy(keys).to(device),
+                    torch.from_numpy(bias).to(device) if missing.any() else None,
+                    torch.from_numpy(queries).to(device),
+                    torch.from_numpy(vacant).to(device) if vacant.any() else None,
+                )
+            )
+        return grids, torch.from_numpy(places).to(device)

@@ -1,12 +1,12 @@
-"""The gated delta rule over responses in a flat pass (see `flat.py`), with gradients.
+"""The gated delta rule in a flat pass (see `flat.py`), with gradients.
 
-The rule itself is transformers' (`torch_chunk_gated_delta_rule`): a response is cut into chunks,
+The rule itself is transformers' (`torch_chunk_gated_delta_rule`): a sequence is cut into chunks,
 what tokens of a chunk do to each other is solved for all chunks at once, and a state goes from
-chunk to chunk. What is different: all chunks of all responses are one batch, whatever their
-lengths; a response starts from the states at its prompt's end; nothing is written in place, so that
-a checkpoint may repeat a layer.
+chunk to chunk. What is different: all chunks of all prompts are one batch, whatever their lengths,
+and then those of all responses, which start from the states at their prompts' ends; nothing is
+written in place, so that a checkpoint may repeat a layer.
 
-Shapes: N tokens, R responses, M chunks of L tokens, C channels of the convolution, heads of K key
+Shapes: N tokens, R sequences, M chunks of L tokens, C channels of the convolution, heads of K key
 and V value entries.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.cache_utils import LinearAttentionLayer
 
-from zppo.student.flat import Chunks, FlatRows
+from zppo.student.flat import Chunks, FlatPass
 from zppo.student.linear import joint
 from zppo.student.norm import rms_norm
 
@@ -35,13 +35,12 @@ DELTA_CHUNK, CHUNK_OF_SMALL_HEADS, SMALL_HEAD = 32, 16, 32
 AT_A_TIME = 16
 
 
-class FlatStates(LinearAttentionLayer):
-    """What a flat pass starts from: `inputs` (B, C, kernel) of the convolution and `state`
-    (B, heads, K, V) at the prompts' ends. Nothing is stored."""
+class FlatLinear(LinearAttentionLayer):
+    """Tells a delta layer that a pass is flat. Nothing is stored."""
 
-    def __init__(self, inputs: Tensor, state: Tensor, rows: FlatRows):
+    def __init__(self, rows: FlatPass):
         super().__init__()
-        self.inputs, self.state, self.rows = inputs, state, rows
+        self.rows = rows
 
 
 def delta_layers(model: Any) -> list[Any]:
@@ -50,7 +49,7 @@ def delta_layers(model: Any) -> list[Any]:
 
 
 def run_flat(model: Any) -> None:
-    """Let a model's delta layers run on `FlatStates`; on other caches they run as before."""
+    """Let a model's delta layers run on `FlatLinear`; on other caches they run as before."""
     for layer in delta_layers(model):
         layer.forward = _Forward(layer, layer.forward)
 
@@ -67,54 +66,78 @@ class _Forward:
 
     def __call__(self, hidden_states: Tensor, cache_params: Any = None, **kwargs: Any) -> Tensor:
         if cache_params is not None:
-            states = cache_params.layers[self.layer.layer_idx]
-            if isinstance(states, FlatStates):
-                return flat_layer(self.layer, hidden_states, states)
+            cache = cache_params.layers[self.layer.layer_idx]
+            if isinstance(cache, FlatLinear):
+                return flat_layer(self.layer, hidden_states, cache.rows)
         return self.usual(hidden_states, cache_params=cache_params, **kwargs)
 
 
-def flat_layer(layer: Any, hidden: Tensor, states: FlatStates) -> Tensor:
+def flat_layer(layer: Any, hidden: Tensor, rows: FlatPass) -> Tensor:
     """The layer's output (1, N, H) for a flat pass."""
     x, K, V = hidden[0], layer.head_k_dim, layer.head_v_dim
     size = CHUNK_OF_SMALL_HEADS if K <= SMALL_HEAD else DELTA_CHUNK
-    chunks = states.rows.chunks(size)
-    channels, heads = layer.conv_dim, layer.num_v_heads
+    channels, heads, B = layer.conv_dim, layer.num_v_heads, len(rows.ends)
     projected = joint(x, layer.in_proj_qkv, layer.in_proj_b, layer.in_proj_a, layer.in_proj_z)
     inputs, gate = projected.split([channels + 2 * heads, layer.value_dim], dim=-1)
-    # Places without a token come after all tokens of their response: nothing sees them.
-    inputs = _Gather.apply(inputs, chunks.tokens, chunks.places).float()
-    inputs = inputs.view(-1, size, channels + 2 * heads)
+    of_prompts, of_responses = inputs.float().split([rows.prompts.N, rows.responses.N])
+
+    before = layer.conv1d.weight.shape[-1] - 1
+    window, state = x.new_zeros(B, before, channels), x.new_zeros(B, heads, K, V)
+    chunks = rows.prompts.chunks(size)
+    out, state = _sequences(layer, of_prompts, window.float(), state.float(), chunks)
+    if rows.responses.N:
+        order = chunks.owner.argsort()  # states stand in the order of the chunks
+        chunks = rows.responses.chunks(size)
+        state = state.index_select(0, order.index_select(0, chunks.owner))
+        ends = F.pad(of_prompts[:, :channels], (0, 0, 0, 1)).index_select(0, rows.last(before))
+        window = ends.view(B, before, channels).index_select(0, chunks.owner)
+        out = torch.cat([out, _sequences(layer, of_responses, window, state, chunks)[0]])
+
+    out = rms_norm(out, layer.norm.weight, layer.norm.variance_epsilon).view(len(x), -1)
+    return layer.out_proj((out * F.silu(gate.float())).to(hidden.dtype))[None]
+
+
+def _sequences(
+    layer: Any, inputs: Tensor, window: Tensor, state: Tensor, chunks: Chunks
+) -> tuple[Tensor, Tensor]:
+    """(N * heads, V) from the inputs (N, C + 2 heads) of sequences: of the convolution, of beta and
+    of the decay; before each were `window` (R, kernel - 1, C) and `state` (R, heads, K, V). And the
+    states at their ends. Both in the order of first chunks."""
+    channels, heads, K, V = layer.conv_dim, layer.num_v_heads, layer.head_k_dim, layer.head_v_dim
+    # Places without a token come after all tokens of their sequence: nothing sees them.
+    inputs = _Gather.apply(inputs, chunks.tokens, chunks.places)
+    inputs = inputs.view(sum(chunks.counts), -1, channels + 2 * heads)
     inputs, beta, decay = inputs.split([channels, heads, heads], dim=-1)
-    window = states.inputs[..., 1:].float().transpose(1, 2).index_select(0, chunks.owner)
     taps = layer.conv1d.weight[:, 0].float().t()
     both, value = _Convolution.apply(inputs, window, taps, chunks).split(
         [2 * layer.key_dim, layer.value_dim], dim=-1
     )
     # Of length one, as 1 / root(mean square) is root(K) / length.
-    both = rms_norm(both.unflatten(-1, (2, -1, K)), x.new_full((K,), K**-0.5), 1e-6 / K)
+    both = rms_norm(both.unflatten(-1, (2, -1, K)), inputs.new_full((K,), K**-0.5), 1e-6 / K)
     query, key = both.unbind(2)
     value = value.unflatten(-1, (-1, V))
     groups = value.shape[2] // key.shape[2]
     if groups > 1:
         query, key = (t.repeat_interleave(groups, dim=2) for t in (query, key))
     decay = -layer.A_log.float().exp() * F.softplus(decay + layer.dt_bias)
+    # They neither change the state nor let it decay.
+    missing = (chunks.tokens == len(chunks.places)).view(*decay.shape[:2], 1)
+    beta, decay = (t.masked_fill(missing, 0.0) for t in (beta.sigmoid(), decay))
     query, key, value, beta, decay = (
-        t.transpose(1, 2).contiguous() for t in (query, key, value, beta.sigmoid(), decay)
+        t.transpose(1, 2).contiguous() for t in (query, key, value, beta, decay)
     )
-    state = states.state.float().index_select(0, chunks.owner)
-    out = _rule(query, key, value, beta, decay, state, chunks.counts)
+    out, state = _rule(query, key, value, beta, decay, state, chunks.counts)
     out = out.transpose(1, 2).reshape(len(chunks.tokens), -1)
-    out = _Gather.apply(out, chunks.places, chunks.tokens).view(-1, V)
-    out = rms_norm(out, layer.norm.weight, layer.norm.variance_epsilon).view(len(x), -1)
-    return layer.out_proj((out * F.silu(gate.float())).to(hidden.dtype))[None]
+    return _Gather.apply(out, chunks.places, chunks.tokens).view(-1, V), state
 
 
 def _rule(
     query: Tensor, key: Tensor, value: Tensor, beta: Tensor, decay: Tensor, state: Tensor,
     counts: list[int],
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(M, heads, L, V) from query and key (M, heads, L, K), value (M, heads, L, V), beta and the
-    log of the decay (M, heads, L), and the state (R, heads, K, V) of each first chunk."""
+    log of the decay (M, heads, L), and the state (R, heads, K, V) before each first chunk. And the
+    states after each sequence's last chunk."""
     L, V = value.shape[-2:]
     total = decay.cumsum(-1)  # log of the decay since the chunk's start
     future = torch.ones(L, L, dtype=torch.bool, device=value.device).triu(1)
@@ -134,14 +157,15 @@ def _rule(
     parts = (x.split(counts) for x in (news, reads, keys_left, last.exp()[..., None]))
     changes: list[Tensor] = []
     of_state: list[Tensor] = []
+    ended: list[Tensor] = []  # the shortest sequences first
     following = [*counts[1:], 0]
     for new, read, left, kept, n in zip(*parts, following, strict=True):
         known_already, out = (read @ state).split(L, dim=-2)
         changes.append(new - known_already)
         of_state.append(out)
-        if n:
-            state = state[:n] * kept[:n] + left[:n] @ changes[-1][:n]
-    return torch.cat(of_state) + attended @ torch.cat(changes)
+        state, end = (state * kept + left @ changes[-1]).split([n, len(state) - n])
+        ended.insert(0, end)
+    return torch.cat(of_state) + attended @ torch.cat(changes), torch.cat(ended)
 
 
 class _Gather(torch.autograd.Function):

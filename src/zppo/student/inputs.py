@@ -118,6 +118,19 @@ class PromptBatch:
             media=tuple(self.media[i] for i in rows.tolist()),
         )
 
+    def packed_with(self, tokens: Tensor, positions: Tensor) -> dict[str, Any]:
+        """Model inputs of one row: all prompts without their padding, then `tokens` (N,) at
+        `positions` (1, N), or (3, 1, N)."""
+        own = self.mask.bool()
+        inputs = self._pixels()
+        if "mm_token_type_ids" in inputs:
+            types = torch.cat([self.types[own], torch.zeros_like(tokens)])
+            inputs["mm_token_type_ids"] = types[None]
+        of_prompts = self.positions[..., own].unsqueeze(-2)
+        inputs["input_ids"] = torch.cat([self.ids[own], tokens])[None]
+        inputs["position_ids"] = torch.cat([of_prompts, positions], dim=-1)
+        return inputs
+
     def followed_by(self, responses: Tensor, response_mask: Tensor) -> dict[str, Any]:
         """Model inputs of plain rows `[left pad | prompt | response | right pad]`; one response
         (B, T) a prompt."""

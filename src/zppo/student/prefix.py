@@ -1,9 +1,9 @@
 """Prompt-once forward: each prompt runs once, with gradients, and its responses branch off.
 
-A group is one prompt and G responses. The prompt's pass fills a cache whose tensors keep their
-graph, and the responses run on it: on a CPU all of them as one row (`flat.py`), elsewhere those of
-like length together, on the cache expanded to one row a response. Back-propagation sums the G
-branches into the prompt by itself. The result is the same as that of plain `[prompt | response]`
+A group is one prompt and G responses. On a CPU prompts and responses pass the layers as one row
+(`flat.py`). Elsewhere the prompt's pass fills a cache whose tensors keep their graph, and responses
+of like length run together on that cache, expanded to one row a response. Back-propagation sums the
+G branches into the prompt by itself. The result is the same as that of plain `[prompt | response]`
 rows, at a G-th of the prompt's cost and with little padding.
 
 The cache layers here never write to a tensor in place (transformers' linear-attention
@@ -29,10 +29,10 @@ from transformers.cache_utils import (
 )
 
 from zppo.errors import ModelError
-from zppo.student.attention import FlatBranches, can_cascade, padding_bias, shares_attention
+from zppo.student.attention import FlatBranches, can_cascade, shares_attention
 from zppo.student.batching import length_classes
-from zppo.student.flat import FlatRows
-from zppo.student.flat_delta import FlatStates, runs_flat
+from zppo.student.flat import FlatPass
+from zppo.student.flat_delta import FlatLinear, runs_flat
 from zppo.student.inputs import PromptBatch
 
 #: What one more pass over the layers costs beside its tokens, in tokens (benchmarks/notes.md; for
@@ -54,14 +54,14 @@ class _PromptAttention(DynamicLayer):
 
 
 class _FlatAttention(DynamicLayer):
-    """Serves the prompts' keys and values, once each, to a flat pass; stores nothing."""
+    """Tells attention that a pass is flat; stores nothing."""
 
-    def __init__(self, keys: Tensor, values: Tensor, bias: Tensor | None, rows: FlatRows):
+    def __init__(self, rows: FlatPass):
         super().__init__()
-        self.prompt, self.rows = (keys, values, bias), rows
+        self.rows = rows
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        return FlatBranches(*self.prompt, key_states, value_states, self.rows), None
+        return FlatBranches(key_states, value_states, self.rows), None
 
     # To the model's mask it looks empty: `FlatBranches` knows its own padding.
     def get_seq_length(self) -> int:
@@ -183,17 +183,12 @@ def branch_cache(prompt: Cache, rows: Tensor) -> Cache:
     return Cache(layers=layers)
 
 
-def flat_cache(prompt: Cache, bias: Tensor | None, rows: FlatRows) -> Cache:
-    """The prompts' cache for a flat pass; `bias` is the prompts' `padding_bias`."""
-    layers: list[Any] = []
-    for layer in prompt.layers:
-        if isinstance(layer, _PromptAttention):
-            layers.append(_FlatAttention(*layer.kept, bias, rows))
-        else:
-            assert isinstance(layer, _PromptLinear)
-            conv, recurrent = layer.conv_states[0], layer.recurrent_states[0]
-            assert conv is not None and recurrent is not None
-            layers.append(FlatStates(conv, recurrent, rows))
+def flat_cache(config: Any, rows: FlatPass) -> Cache:
+    """The cache of a flat pass."""
+    layers: list[Any] = [
+        _FlatAttention(rows) if isinstance(layer, _PromptAttention) else FlatLinear(rows)
+        for layer in prompt_cache(config).layers
+    ]
     return Cache(layers=layers)
 
 
@@ -224,14 +219,13 @@ def response_hidden(
     """
     if not share_prompt:
         return _plain(model, prompts.select(rows), responses, lengths)
+    device = responses.device
+    classes = length_classes(lengths.tolist(), PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"]))
+    if passes_flat(model):
+        return _flat(model, prompts, rows, responses, lengths, classes)
     cache = prompt_cache(model.config)
     out = model(**prompts.model_inputs(), past_key_values=cache, use_cache=True)
     first = out.last_hidden_state[:, -1]  # predicts the first token of each response
-    device = responses.device
-    classes = length_classes(lengths.tolist(), PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"]))
-    # The CPU's flash kernel gives what merging two softmaxes takes; elsewhere prompts are repeated.
-    if shares_attention(model.config) and can_cascade(device) and runs_flat(model):
-        return _flat(model, prompts, cache, first, rows, responses, lengths, classes)
     hidden: list[Tensor] = []
     for chosen in (torch.tensor(c, device=device) for c in classes):
         own = lengths[chosen]
@@ -245,37 +239,40 @@ def response_hidden(
     return torch.cat(hidden).index_select(0, _index(index, device))
 
 
+def passes_flat(model: Any) -> bool:
+    """Whether prompts and responses pass the layers as one row, without padding of prompts: the
+    CPU's flash kernel gives what merging two softmaxes takes. Elsewhere prompts are repeated."""
+    device = next(model.parameters()).device
+    return shares_attention(model.config) and can_cascade(device) and runs_flat(model)
+
+
 def _flat(
     model: Any,
     prompts: PromptBatch,
-    cache: Cache,
-    first: Tensor,
     owner: Tensor,
     responses: Tensor,
     lengths: Tensor,
     classes: Sequence[Sequence[int]],
 ) -> Tensor:
-    """All responses in one pass on the prompts' filled `cache`; `first` (B, H) predicts their
-    first tokens."""
-    B, device = len(first), first.device
+    """Everything in one pass over the layers."""
+    order = prompts.mask.sum(-1).argsort(stable=True)
+    prompts, owner = prompts.select(order), order.argsort().index_select(0, owner)
     inputs = (lengths - 1).tolist()  # nothing is predicted from a response's last token
-    rows = FlatRows(classes, inputs, owner.tolist(), B, device)
-    if rows.N == 0:
-        return first.index_select(0, owner)
-    tokens = [responses[list(b.responses), : b.length].flatten() for b in rows.blocks]
-    positions = prompts.next_positions(rows.owner, rows.steps[:, None])
-    rest = model(
-        input_ids=torch.cat(tokens)[None],
-        attention_mask=None,  # right padding comes after all that a token may see
-        position_ids=positions.transpose(-1, -2),
-        past_key_values=flat_cache(cache, padding_bias(prompts.mask, first.dtype), rows),
+    sizes, owners, device = prompts.mask.sum(-1).tolist(), owner.tolist(), responses.device
+    rows = FlatPass(sizes, classes, inputs, owners, device)
+    tokens = [responses[list(b.members), : b.length].flatten() for b in rows.responses.blocks]
+    steps = rows.responses.steps[:, None]
+    positions = prompts.next_positions(rows.responses.owner, steps).transpose(-1, -2)
+    hidden = model(
+        **prompts.packed_with(torch.cat([*tokens, responses.new_empty(0)]), positions),
+        past_key_values=flat_cache(model.config, rows),
         use_cache=True,
     ).last_hidden_state[0]
     index = [
-        np.concatenate([[prompt], np.arange(B + start, B + start + n)])
-        for prompt, start, n in zip(owner.tolist(), rows.starts, inputs, strict=True)
+        np.concatenate([[rows.ends[p] - 1], np.arange(rows.prompts.N + a, rows.prompts.N + a + n)])
+        for p, a, n in zip(owners, rows.responses.starts, inputs, strict=True)
     ]
-    return torch.cat([first, rest]).index_select(0, _index(index, device))
+    return hidden.index_select(0, _index(index, device))
 
 
 def _index(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:

@@ -17,12 +17,12 @@ from zppo.student.batching import Piece, micro_batches, mini_batches, with_gradi
 from zppo.student.inputs import EncodedPrompt, PromptEncoder
 from zppo.student.losses import chunked_logprobs, policy_loss
 from zppo.student.optimizer import MasterAdamW
-from zppo.student.prefix import response_hidden
+from zppo.student.prefix import passes_flat, response_hidden
 from zppo.types import Group, Response, UpdateStats
 
-#: What one more micro-batch costs beside its tokens, in prompt tokens (benchmarks/notes.md; for
-#: GPUs it is an estimate).
-BATCH_TOKENS = {"cpu": 512, "cuda": 4_096}
+#: What one more micro-batch costs beside its tokens, in prompt tokens, where prompts of different
+#: length are padded: on a GPU, for which it is an estimate.
+BATCH_TOKENS = 4_096
 #: Entries of logits (32 MiB in fp32) that are rather kept than computed twice.
 SMALL_LOGITS = 2**23
 #: Prompts of a micro-batch by the position of their group.
@@ -119,7 +119,7 @@ class PolicyTrainer:
         for piece in pieces:
             lengths[piece.group] = self.encoder.length(groups[piece.group].prompt)
         budget, share = self.options.micro_batch_tokens, self.options.share_prompt
-        batch_tokens = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
+        batch_tokens = 0 if passes_flat(self.decoder) else BATCH_TOKENS
         for micro in micro_batches(pieces, lengths, tokens, budget, share, batch_tokens):
             some = list(dict.fromkeys(p.group for p in micro))
             encoded = self.encoder.encode_all([groups[i].prompt for i in some])
