@@ -91,7 +91,7 @@ def test_every_distillation_method_trains(method):
 
 def test_off_policy_learns_from_the_correct_rollouts_of_all_questions():
     parts = distilling("off_distill+replay")
-    results, _ = run(parts, steps=2)
+    results, _ = run(parts, steps=3)
     unsolved, easy = 0, 0
     for result, lessons in zip(results, parts.student.lessons, strict=True):
         asked = {g.question.id for g in result.groups}

@@ -128,3 +128,10 @@ def test_the_budget_holds_within_a_class_of_prompts():
     prompts = [10] * 4 + [500] * 4
     made = micro_batches(pieces, prompts, [10] * 8, 1_100, True, 64)
     assert [[p.group for p in batch] for batch in made] == [[0, 1, 2, 3], [4, 5], [6, 7]]
+
+
+def test_prompts_that_are_not_padded_count_with_their_own_length():
+    pieces = [Piece(g, (0, 1), 2 * g) for g in range(4)]
+    prompts, responses = [10, 10, 100, 10], [5] * 8
+    assert len(micro_batches(pieces, prompts, responses, 170, True, 0, pad_prompts=False)) == 1
+    assert len(micro_batches(pieces, prompts, responses, 170, True)) > 1

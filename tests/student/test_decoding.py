@@ -90,7 +90,7 @@ def check_decoding(model, config):
         cache = DynamicCache(config=config)
         inputs = {"input_ids": prompts, "attention_mask": mask, "position_ids": positions}
         model(**inputs, past_key_values=cache, use_cache=True)
-        rows = branch(model, cache, mask, owner, 3)
+        rows = branch(model, None, cache, mask, owner, 3)
         hidden, place = [], mask.sum(-1)[owner]
         for t in range(3):
             hidden.append(rows.next(tokens[:, t], place[:, None] + t))

@@ -11,7 +11,7 @@ from tests import tiny
 from zppo.errors import ModelError
 from zppo.student.batching import Piece
 from zppo.student.prefix import length_classes, prompt_cache
-from zppo.types import Response
+from zppo.types import Media, Response
 
 LENGTHS = [[5, 1, 9], [2, 7, 3], [4, 4, 6]]
 #: Over several chunks of the delta rule, and prompts with few and with many tokens.
@@ -20,17 +20,22 @@ LONG = [[70, 17, 33], [16, 2], [40, 1, 18, 35]]
 
 @pytest.fixture(params=["together", "by length"], autouse=True)
 def passes(request, monkeypatch):
-    """Responses in one pass, and each length in a pass of its own."""
+    """Responses and prompts together, and each length in a pass, block or grid of its own."""
     if request.param == "by length":
         monkeypatch.setattr("zppo.student.prefix.PASS_TOKENS", {"cpu": 0, "cuda": 0})
+        monkeypatch.setattr("zppo.student.flat.GRID_TOKENS", 0)
 
 
-def logprobs_and_gradients(kind, share, lengths, *overrides, repeat_keys=False):
-    student = tiny.student(kind, f"student.share_prompt={str(share).lower()}", *overrides)
+def logprobs_and_gradients(
+    kind, share, lengths, *overrides, repeat_keys=False, prompts=None, dtype=torch.float32
+):
+    student = tiny.student(
+        kind, f"student.share_prompt={str(share).lower()}", *overrides, dtype=dtype
+    )
     if repeat_keys:
         student.model.config.get_text_config()._attn_implementation = "sdpa"
     student.model.train()
-    prompts = tiny.prompts(kind)
+    prompts = prompts or tiny.prompts(kind)
     encoded = {i: student.encoder.encode(p) for i, p in enumerate(prompts)}
     rng = np.random.default_rng(0)
     flat = [n for group in lengths for n in group]
@@ -68,6 +73,34 @@ def test_shared_prompt_equals_plain_rows(kind, lengths, repeat_keys):
         vision = [n for n in plain_grads if "visual" in n]
         assert vision and any(plain_grads[n].abs().max() > 0 for n in vision)
         assert max(relative(shared_grads[n], plain_grads[n]) for n in vision) < 1e-2
+
+
+def test_media_follow_their_prompts_into_the_order_of_a_flat_pass():
+    """Its prompts stand by length, and so do their pixels."""
+    prompts = [
+        tiny.prompt(
+            "A long question about this picture. " * 3, Media("image", (tiny.png(48, 16),))
+        ),
+        tiny.prompt("Short?", Media("image", (tiny.png(16, 32, 5),))),
+        tiny.prompt("One of middling length, with a film.", tiny.VIDEO),
+        tiny.prompt("This?", Media("image", (tiny.png(32, 32, 6),))),
+    ]
+    lengths = [[9, 4], [3, 17], [5, 1], [8, 8]]
+    shared, shared_grads = logprobs_and_gradients("vlm", True, lengths, prompts=prompts)
+    plain, plain_grads = logprobs_and_gradients("vlm", False, lengths, prompts=prompts)
+    torch.testing.assert_close(shared, plain, atol=2e-5, rtol=1e-5)
+    for name, gradient in plain_grads.items():
+        assert relative(shared_grads[name], gradient) < 1e-2 or gradient.norm() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["llama", "hybrid"])
+def test_in_bf16_it_is_as_near_to_fp32_as_plain_rows_are(kind):
+    exact, _ = logprobs_and_gradients(kind, False, LONG)
+    off = []
+    for share in (True, False):
+        values, _ = logprobs_and_gradients(kind, share, LONG, dtype=torch.bfloat16)
+        off.append(float((values - exact).norm()))
+    assert off[0] < 1.2 * off[1]
 
 
 def test_a_torch_without_the_kernel_repeats_keys(monkeypatch):

@@ -277,7 +277,10 @@ def test_rare_tokens_and_banned_ones_in_a_large_vocabulary(compiled):
     n = 60_000
     points = torch.rand(n, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     if compiled:
-        token, logprob = sampler._draw_plain(logits.repeat(n, 1), points, 1.0, [])
+        parts = [
+            sampler._draw_plain(logits.repeat(len(p), 1), p, 1.0, []) for p in points.split(4_000)
+        ]
+        token, logprob = (torch.cat(x) for x in zip(*parts, strict=True))
         torch.testing.assert_close(logprob, logits.log_softmax(-1)[0, token])
     else:
         token, total = _pick(logits.expand(n, -1), points)
@@ -309,6 +312,11 @@ def test_a_broken_model_is_named(sampling, bad):
             student.encoder.placeholder_ids,
             [(0,)],
         )
+
+
+def test_a_banned_token_outside_of_the_vocabulary_is_named():
+    with pytest.raises(IndexError, match="token 9 in a vocabulary of 5"):
+        sampler._draw_plain(torch.zeros(1, 5), torch.zeros(1, 1, dtype=torch.double), 1.0, [2, 9])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

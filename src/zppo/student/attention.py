@@ -125,7 +125,7 @@ def shares_attention(config: Any) -> bool:
 
 
 def can_cascade(device: torch.device) -> bool:
-    """Whether whole responses can attend to `Branches` with gradients. The kernel for it is not
+    """Whether whole sequences can attend to `FlatBranches` with gradients. The kernel for it is not
     part of torch's public interface; a version without it repeats prompts, as a GPU does."""
     return device.type == "cpu" and all(hasattr(torch.ops.aten, name) for name in _KERNELS)
 
@@ -222,7 +222,7 @@ class _Cascade(torch.autograd.Function):
             lse_p = _collect((lse[..., None] for _, lse in parts), K, rows)
             out_r, lse_r = out[start:], lse[start:]
             merged = torch.logaddexp(lse_p, lse_r)
-            out_r.mul_((lse_r - merged).exp()).addcmul_(out_p, (lse_p - merged).exp())
+            out_r.copy_((out_r * (lse_r - merged).exp()).addcmul(out_p, (lse_p - merged).exp()))
             lse_r.copy_(merged)
         ctx.save_for_backward(query, keys, values, out, lse)
         ctx.rows, ctx.scale = rows, scale

@@ -72,14 +72,16 @@ def micro_batches(
     budget: int,
     share_prompt: bool,
     batch_tokens: int = 0,
+    pad_prompts: bool = True,
 ) -> list[list[Piece]]:
     """Pack pieces under a budget of padded tokens.
 
     `prompt_tokens` has one entry a group, `response_tokens` one a rollout (flat order). A prompt
-    counts once a piece when it is shared, once a row otherwise. A piece over the budget is split
-    by rows; a single row over the budget runs alone. Pieces whose prompts are of very different
-    length (a plain question, a reformulated one) stay apart, where padding the shorter ones would
-    cost more than another micro-batch, which is taken to cost `batch_tokens`.
+    counts once a piece when it is shared, once a row otherwise, and as long as the longest, unless
+    prompts are not padded to each other (`pad_prompts`). A piece over the budget is split by rows;
+    a single row over the budget runs alone. Pieces whose prompts are of very different length (a
+    plain question, a reformulated one) stay apart, where padding the shorter ones would cost more
+    than another micro-batch, which is taken to cost `batch_tokens`.
     """
     if share_prompt and batch_tokens and pieces:
         classes = length_classes([prompt_tokens[p.group] for p in pieces], batch_tokens)
@@ -93,9 +95,11 @@ def micro_batches(
 
     def cost(batch: Sequence[Piece]) -> int:
         rows = sum(len(p.rows) for p in batch)
-        prompt = max(prompt_tokens[p.group] for p in batch)
         response = max(response_tokens[i] for p in batch for i in p.flat)
-        return prompt * (len(batch) if share_prompt else rows) + response * rows
+        prompts = [prompt_tokens[p.group] for p in batch]
+        if not pad_prompts:
+            return sum(prompts) + response * rows
+        return max(prompts) * (len(batch) if share_prompt else rows) + response * rows
 
     fitting: list[Piece] = []
     for piece in pieces:

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from zppo.student.attention import Branches, Layout, padding_bias, shares_attention
 from zppo.student.prefix import can_share_prompt
-from zppo.student.qwen_step import QwenRows, can_step
+from zppo.student.qwen_step import QwenRows, QwenStep, can_step
 
 # Tokens of a block. A full one is copied once to the end of those before it, with these; what there
 # is is read for each of the tokens, unused columns too.
@@ -32,16 +32,29 @@ class Rows(Protocol):
         ...
 
 
-def branch(model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int) -> Rows:
-    """Rows that continue the B prompts in a filled cache.
+def own_step(model: Any) -> QwenStep | None:
+    """A step that replaces the decoder's forward while its weights stay as they are; None where
+    there is none for it."""
+    known = _shares_prompts(model) and can_step(model, DynamicCache(config=model.config).layers)
+    return QwenStep(model) if known else None
+
+
+def branch(
+    model: Any, step: QwenStep | None, prompt: Any, mask: Tensor, owner: Tensor, limit: int
+) -> Rows:
+    """Rows that continue the B prompts in a filled cache, by the decoder's `own_step` if any.
 
     `mask` (B, P) is the prompts', `owner` (R,) each row's prompt, `limit` the most tokens a row.
     """
-    if shares_attention(model.config) and can_share_prompt(model.config):
-        if can_step(model, prompt.layers):
-            return QwenRows(model, prompt, mask, owner, limit)
+    if step is not None:
+        return QwenRows(step, prompt, mask, owner, limit)
+    if _shares_prompts(model):
         return SharedRows(model, prompt, mask, owner, limit)
     return RepeatedRows(model, prompt, mask, owner)
+
+
+def _shares_prompts(model: Any) -> bool:
+    return shares_attention(model.config) and can_share_prompt(model.config)
 
 
 class RepeatedRows:

@@ -150,6 +150,9 @@ class FlatPass:
     """One row: the tokens of B prompts, no two of different length in a block and so without
     padding, then those of their responses.
 
+    prompts       how the former stand
+    responses     how the latter do, counted from the first of them
+    ends          behind the last token of each prompt
     blocks        of all tokens
     grids         for attention of the responses to the prompts; only prompts that have some
     places        (N,) where each token of the responses stands in the grids' queries, one grid

@@ -82,15 +82,18 @@ def flat_layer(layer: Any, hidden: Tensor, rows: FlatPass) -> Tensor:
     of_prompts, of_responses = inputs.float().split([rows.prompts.N, rows.responses.N])
 
     before = layer.conv1d.weight.shape[-1] - 1
-    window, state = x.new_zeros(B, before, channels), x.new_zeros(B, heads, K, V)
+    window = x.new_zeros(B, before, channels, dtype=torch.float32)
+    state = x.new_zeros(B, heads, K, V, dtype=torch.float32)
     chunks = rows.prompts.chunks(size)
-    out, state = _sequences(layer, of_prompts, window.float(), state.float(), chunks)
+    out, state = _sequences(layer, of_prompts, window, state, chunks)
     if rows.responses.N:
         order = chunks.owner.argsort()  # states stand in the order of the chunks
         chunks = rows.responses.chunks(size)
         state = state.index_select(0, order.index_select(0, chunks.owner))
-        ends = F.pad(of_prompts[:, :channels], (0, 0, 0, 1)).index_select(0, rows.last(before))
-        window = ends.view(B, before, channels).index_select(0, chunks.owner)
+        last = rows.last(before)
+        ends = of_prompts.index_select(0, last.clamp(max=rows.prompts.N - 1))[:, :channels]
+        ends = ends.masked_fill((last == rows.prompts.N)[:, None], 0.0)
+        window = ends.reshape(B, before, channels).index_select(0, chunks.owner)
         out = torch.cat([out, _sequences(layer, of_responses, window, state, chunks)[0]])
 
     out = rms_norm(out, layer.norm.weight, layer.norm.variance_epsilon).view(len(x), -1)

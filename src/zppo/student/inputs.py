@@ -108,12 +108,15 @@ class PromptBatch:
         return positions.expand(3, -1, -1) if self.positions.ndim == 3 else positions
 
     def select(self, rows: Tensor) -> PromptBatch:
-        """The prompts of `rows` (R,), repeated as often as they are named."""
+        """The prompts of `rows` (R,), repeated as often as they are named, without the columns
+        that all of them pad."""
+        mask = self.mask.index_select(0, rows)
+        used = slice(mask.shape[1] - int(mask.sum(-1).max()), None)
         return PromptBatch(
-            ids=self.ids.index_select(0, rows),
-            types=self.types.index_select(0, rows),
-            mask=self.mask.index_select(0, rows),
-            positions=self.positions.index_select(-2, rows),
+            ids=self.ids.index_select(0, rows)[:, used],
+            types=self.types.index_select(0, rows)[:, used],
+            mask=mask[:, used],
+            positions=self.positions.index_select(-2, rows)[..., used],
             next_position=self.next_position.index_select(0, rows),
             media=tuple(self.media[i] for i in rows.tolist()),
         )

@@ -28,7 +28,7 @@ def array(x: Tensor) -> np.ndarray:
     return x.detach().float().contiguous().numpy()
 
 
-@_compiled
+@njit(fastmath={"contract", "nsz"}, error_model="numpy", nogil=True)  # its sums are in order
 def _exp(x: Any) -> Any:
     """exp(x), 0 below -87 and exp(88) above 88, within 2 units in the last place (Cephes' expf): a
     polynomial, which the compiler can run in vector registers, unlike the C library's."""
@@ -121,9 +121,9 @@ def _add_values(weights: Any, values: Any, start: int, end: int, out: Any) -> No
             out[i] += weights[rest] * of_a[i]
 
 
-@njit(fastmath=True, error_model="numpy", nogil=True)
+@_compiled
 def _highest(x: Any, n: int) -> Any:
-    """Of the first `n`; with a NaN among them, any of them."""
+    """Of the first `n`."""
     top = x[0]
     for t in range(1, n):
         top = max(top, x[t])

@@ -1,8 +1,8 @@
 """Sampling on several cores: each has prompts of its own.
 
 Torch shares out one operation at a time among its threads. On one token a row an operation is
-small, and what lies between the products (`kernels.py`) runs in one thread anyway, so two threads
-with half of the prompts each beat one call with two threads wherever both have rows enough.
+small, and compiled loops (`kernels.py`) run in one thread anyway, so two threads with half of the
+prompts each beat one call with two threads wherever both have rows enough.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ def in_lanes(
     work: Callable[[Sequence[int]], list[T]], items: Sequence[int], n: int, threads: int
 ) -> list[T]:
     """The results of `work` on all items, which have `n` rows each, in order: in one call with all
-    of this thread's torch threads, or in lanes that have a part of items and threads each."""
-    lanes = min(threads, len(items) * n // LANE_ROWS, len(items))
-    if lanes < 2:
+    of this thread's torch threads, or in lanes that have a part of items and threads each. An error
+    in a lane is raised when the others have ended."""
+    most = min(threads, len(items) * n // LANE_ROWS, len(items))
+    lanes = max((x for x in range(1, most + 1) if threads % x == 0), default=1)
+    if lanes == 1:
         return work(items)
 
-    def start() -> None:  # both settings are of a thread
+    def start() -> None:
         torch.set_flush_denormal(True)
         torch.set_num_threads(threads // lanes)
 
     cuts = [len(items) * i // lanes for i in range(lanes + 1)]
     parts = [items[a:b] for a, b in pairwise(cuts)]
-    with ThreadPoolExecutor(lanes, "zppo-lane", initializer=start) as pool:
-        return [result for part in pool.map(work, parts) for result in part]
+    try:
+        with ThreadPoolExecutor(lanes, "zppo-lane", initializer=start) as pool:
+            return [result for part in pool.map(work, parts) for result in part]
+    finally:
+        # The number is a thread's own, but threads that start later take the one that was set last.
+        torch.set_num_threads(threads)

@@ -12,6 +12,7 @@ Shapes: B prompts, R rows, H hidden size, D head size; heads as the model's conf
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ _PARAMETERS = {
 
 
 def can_step(model: Any, caches: Sequence[Any]) -> bool:
-    """Whether `QwenRows` computes what this decoder does: plain weights, the layers it knows, and
+    """Whether `QwenStep` is what this decoder computes: plain weights, the layers it knows, and
     `caches` of a prompt as transformers 5.19 and later fill them."""
     config = model.config.get_text_config()
     if config.model_type != "qwen3_5_text":
@@ -59,67 +60,72 @@ def can_step(model: Any, caches: Sequence[Any]) -> bool:
     )
 
 
-class QwenRows:
-    """Implements `zppo.student.decoding.Rows`, with the model's weights of now."""
+class QwenStep:
+    """The decoder's weights of now, as the step reads them: a copy, which any number of
+    `QwenRows` share."""
 
-    def __init__(self, model: Any, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
+    def __init__(self, model: Any):
         text = _text_part(model)
         self.embed, self.frequencies = text.embed_tokens, text.rotary_emb.inv_freq.float()
-        prompts = _Prompts(mask, owner)
-        mixers = [
-            _DeltaRule(layer.linear_attn, cache, prompts)
-            if hasattr(layer, "linear_attn")
-            else _Attention(layer.self_attn, cache, prompts, min(limit, ROOM))
-            for layer, cache in zip(text.layers, prompt.layers, strict=True)
-        ]
-        self.prompts = prompts
-        self.layers = [_Layer(*pair) for pair in zip(text.layers, mixers, strict=True)]
+        self.layers = [_Layer(layer) for layer in text.layers]
         self.norm = _Norm(text.norm)
+
+
+class QwenRows:
+    """Implements `zppo.student.decoding.Rows`. Prompts stay until the end, also without rows."""
+
+    def __init__(self, step: QwenStep, prompt: Any, mask: Tensor, owner: Tensor, limit: int):
+        self.step = step
+        self.prompts = _Prompts(owner, (mask.shape[1] - mask.sum(-1)).numpy())
+        self.states = [
+            _DeltaState(cache, owner)
+            if isinstance(layer.mixer, _DeltaRule)
+            else _Keys(cache, self.prompts, min(limit, ROOM))
+            for layer, cache in zip(step.layers, prompt.layers, strict=True)
+        ]
 
     def next(self, token: Tensor, positions: Tensor) -> Tensor:
         """See `Rows.next`. A token's three positions are the same: it is text."""
-        angles = positions.reshape(-1, len(token))[0, :, None] * self.frequencies
+        angles = positions.reshape(-1, len(token))[0, :, None] * self.step.frequencies
         rotation = (kernels.array(angles.cos()), kernels.array(angles.sin()))
-        hidden = self.embed(token).float()
+        hidden = self.step.embed(token).float()
         change = torch.zeros_like(hidden)
-        for layer in self.layers:
-            change = layer(hidden, change, rotation)
-        return self.norm(hidden, change)
+        for layer, state in zip(self.step.layers, self.states, strict=True):
+            change = layer(hidden, change, rotation, state)
+        return self.step.norm(hidden, change)
 
     def keep(self, rows: Tensor) -> None:
         """See `Rows.keep`."""
-        self.prompts.keep(rows)
-        for layer in self.layers:
-            layer.mixer.keep(rows)
+        self.prompts.owner = self.prompts.owner.index_select(0, rows)
+        for state in self.states:
+            state.keep(rows)
 
 
+@dataclass(slots=True)
 class _Prompts:
-    """Which prompt is whose, and where each begins after its padding."""
+    """Each row's prompt (R,), and where each prompt (B,) begins after its padding."""
 
-    def __init__(self, mask: Tensor, owner: Tensor):
-        self.rows = owner
-        self.owner = owner.numpy()
-        self.first = (mask.shape[1] - mask.sum(-1)).numpy()
-
-    def keep(self, rows: Tensor) -> None:
-        self.rows = self.rows.index_select(0, rows)
-        self.owner = self.rows.numpy()
+    owner: Tensor
+    first: np.ndarray
 
 
 class _Layer:
     """A layer's two halves. What each adds to the hidden state is added by the norm that follows,
     which for the second half is the next layer's."""
 
-    def __init__(self, layer: Any, mixer: _Attention | _DeltaRule):
-        self.mixer = mixer
+    def __init__(self, layer: Any):
+        if hasattr(layer, "linear_attn"):
+            self.mixer: _Attention | _DeltaRule = _DeltaRule(layer.linear_attn)
+        else:
+            self.mixer = _Attention(layer.self_attn)
         self.before, self.between = (
             _Norm(x) for x in (layer.input_layernorm, layer.post_attention_layernorm)
         )
         self.gate_up = constant_linear(layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight)
         self.down = constant_linear(layer.mlp.down_proj.weight)
 
-    def __call__(self, hidden: Tensor, change: Tensor, rotation: Any) -> Tensor:
-        change = self.mixer(self.before(hidden, change), rotation)
+    def __call__(self, hidden: Tensor, change: Tensor, rotation: Any, state: Any) -> Tensor:
+        change = self.mixer(self.before(hidden, change), rotation, state)
         gate_up = self.gate_up(self.between(hidden, change))
         product = gate_up.new_empty(len(hidden), gate_up.shape[1] // 2, dtype=torch.float32)
         kernels.gated(kernels.array(gate_up), product.numpy())
@@ -140,13 +146,33 @@ class _Norm:
         return out.to(self.dtype)
 
 
-class _Attention:
-    """Full attention with a gate, to the prompts' keys and the rows' own, (R, K, T, D) with room
-    for more than the `used` ones."""
+class _Keys:
+    """What a layer of full attention attends to: keys and values of the prompts and, (R, K, T, D)
+    with room for more than the `used` ones, the rows' own."""
 
-    def __init__(self, attention: Any, cache: Any, prompts: _Prompts, room: int):
+    def __init__(self, cache: Any, prompts: _Prompts, room: int):
+        self.prompts, self.room, self.used = prompts, room, 0
+        self.of_prompt = [kernels.array(x) for x in (cache.keys, cache.values)]
+        R, (_, K, _, D) = len(prompts.owner), cache.keys.shape
+        self.own = [torch.empty(R, K, room, D) for _ in range(2)]
+
+    def with_room(self) -> list[np.ndarray]:
+        """Own keys and values, with room for one more."""
+        R, K, T, D = self.own[0].shape
+        if self.used == T:
+            self.own = [torch.cat([x, x.new_empty(R, K, self.room, D)], dim=2) for x in self.own]
+        return [x.numpy() for x in self.own]
+
+    def keep(self, rows: Tensor) -> None:
+        self.own = [x.index_select(0, rows) for x in self.own]
+
+
+class _Attention:
+    """Full attention with a gate."""
+
+    def __init__(self, attention: Any):
         D = attention.head_dim
-        query, gate = attention.q_proj.weight.unflatten(0, (-1, 2, D)).flatten(2).unbind(1)
+        query, gate = attention.q_proj.weight.unflatten(0, (-1, 2, D)).unbind(1)
         query, gate = (x.reshape(-1, attention.q_proj.in_features) for x in (query, gate))
         parts = (query, attention.k_proj.weight, attention.v_proj.weight, gate)
         self.inputs, self.width = constant_linear(*parts), len(query)
@@ -154,63 +180,53 @@ class _Attention:
         self.of_key = kernels.array(1.0 + attention.k_norm.weight.float())
         self.eps = np.float32(attention.q_norm.eps)
         self.output = constant_linear(attention.o_proj.weight)
-        self.prompts, self.room, self.used = prompts, room, 0
-        self.of_prompt = [kernels.array(x) for x in (cache.keys, cache.values)]
-        R, K = len(prompts.rows), cache.keys.shape[1]
-        self.own = [cache.keys.new_empty(R, K, room, D, dtype=torch.float32) for _ in range(2)]
 
-    def __call__(self, x: Tensor, rotation: Any) -> Tensor:
-        if self.used == self.own[0].shape[2]:
-            R, K, _, D = self.own[0].shape
-            self.own = [torch.cat([x, x.new_empty(R, K, self.room, D)], dim=2) for x in self.own]
+    def __call__(self, x: Tensor, rotation: Any, keys: _Keys) -> Tensor:
         out = x.new_empty(len(x), self.width, dtype=torch.float32)
         kernels.attend(
             kernels.array(self.inputs(x)), self.of_query, self.of_key, self.eps, *rotation,
-            *self.of_prompt, self.prompts.first, self.prompts.owner,
-            *(x.numpy() for x in self.own), self.used, out.numpy(),
+            *keys.of_prompt, keys.prompts.first, keys.prompts.owner.numpy(),
+            *keys.with_room(), keys.used, out.numpy(),
         )  # fmt: skip
-        self.used += 1
+        keys.used += 1
         return self.output(out.to(x.dtype))
 
-    def keep(self, rows: Tensor) -> None:
-        self.own = [x.index_select(0, rows) for x in self.own]
 
+class _DeltaState:
+    """What a layer of linear attention remembers: the state (R, heads, K, V), and a window of the
+    convolution's last inputs (taps - 1, R, C), the oldest at place `oldest`."""
 
-class _DeltaRule:
-    """The gated delta rule and its convolution: a state (R, heads, K, V), and a window of the last
-    inputs (taps - 1, R, C), the oldest at place `oldest`."""
-
-    def __init__(self, delta: Any, cache: Any, prompts: _Prompts):
-        projections = (delta.in_proj_qkv, delta.in_proj_z, delta.in_proj_b, delta.in_proj_a)
-        self.inputs = constant_linear(*(x.weight for x in projections))
-        self.taps = kernels.array(delta.conv1d.weight[:, 0].t())
-        self.rate, self.bias = (
-            kernels.array(-delta.A_log.float().exp()),
-            kernels.array(delta.dt_bias),
-        )
-        self.weight, self.eps = (
-            kernels.array(delta.norm.weight),
-            np.float32(delta.norm.variance_epsilon),
-        )
-        self.output = constant_linear(delta.out_proj.weight)
-        self.width, self.oldest = delta.num_v_heads * delta.head_v_dim, 0
+    def __init__(self, cache: Any, owner: Tensor):
         # transformers' window (B, C, taps) has one more column, which is past.
-        self.state = cache.recurrent_states[0].float().index_select(0, prompts.rows)
+        self.state = cache.recurrent_states[0].float().index_select(0, owner)
         window = cache.conv_states[0][..., 1:].float().permute(2, 0, 1)
-        self.window = window.index_select(1, prompts.rows)
-
-    def __call__(self, x: Tensor, rotation: Any) -> Tensor:
-        out = x.new_empty(len(x), self.width, dtype=torch.float32)
-        kernels.delta_rule(
-            kernels.array(self.inputs(x)), self.window.numpy(), self.oldest, self.taps,
-            self.rate, self.bias, self.weight, self.eps, self.state.numpy(), out.numpy(),
-        )  # fmt: skip
-        self.oldest = (self.oldest + 1) % len(self.window)
-        return self.output(out.to(x.dtype))
+        self.window, self.oldest = window.index_select(1, owner), 0
 
     def keep(self, rows: Tensor) -> None:
         self.state = self.state.index_select(0, rows)
         self.window = self.window.index_select(1, rows)
+
+
+class _DeltaRule:
+    """The gated delta rule and its convolution."""
+
+    def __init__(self, delta: Any):
+        projections = (delta.in_proj_qkv, delta.in_proj_z, delta.in_proj_b, delta.in_proj_a)
+        self.inputs = constant_linear(*(x.weight for x in projections))
+        self.taps = kernels.array(delta.conv1d.weight[:, 0].t())
+        self.rate = kernels.array(-delta.A_log.float().exp())
+        self.bias, self.weight = (kernels.array(x) for x in (delta.dt_bias, delta.norm.weight))
+        self.eps = np.float32(delta.norm.variance_epsilon)
+        self.output, self.width = constant_linear(delta.out_proj.weight), delta.value_dim
+
+    def __call__(self, x: Tensor, rotation: Any, cache: _DeltaState) -> Tensor:
+        out = x.new_empty(len(x), self.width, dtype=torch.float32)
+        kernels.delta_rule(
+            kernels.array(self.inputs(x)), cache.window.numpy(), cache.oldest, self.taps,
+            self.rate, self.bias, self.weight, self.eps, cache.state.numpy(), out.numpy(),
+        )  # fmt: skip
+        cache.oldest = (cache.oldest + 1) % len(cache.window)
+        return self.output(out.to(x.dtype))
 
 
 def _text_part(model: Any) -> Any:

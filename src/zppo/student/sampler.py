@@ -15,11 +15,12 @@ from transformers.cache_utils import DynamicCache
 from zppo.config import EvaluationConfig, RolloutConfig
 from zppo.errors import RunError
 from zppo.student import kernels
-from zppo.student.decoding import branch
+from zppo.student.decoding import branch, own_step
 from zppo.student.inputs import PromptBatch
 from zppo.student.lanes import in_lanes
 from zppo.student.linear import packed_weights
 from zppo.student.losses import sampling_logits
+from zppo.student.qwen_step import QwenStep
 
 # Removing finished rows copies the cache once; below this share of live rows it has paid off.
 COMPACT_BELOW = 0.8
@@ -79,6 +80,7 @@ class SampledGroup:
     finished: list[bool]
 
 
+@torch.no_grad()
 def sample_groups(
     model: Any,
     head: nn.Module,
@@ -103,10 +105,11 @@ def sample_groups(
     def sample(some: Sequence[int]) -> list[SampledGroup]:
         part = prompts if len(some) == len(seeds) else prompts.select(torch.tensor(some))
         numbers = [seeds[i] for i in some]
-        return _sample(model, head, part, n, sampling, stop_ids, banned, numbers, abandoned)
+        return _sample(model, head, step, part, n, sampling, stop_ids, banned, numbers, abandoned)
 
     threads = torch.get_num_threads() if prompts.ids.device.type == "cpu" else 1
-    with packed_weights(model, head):
+    step = own_step(model)  # it has a copy of the weights: one for all lanes
+    with packed_weights(head) if step else packed_weights(model, head):
         return in_lanes(sample, range(len(seeds)), n, threads)
 
 
@@ -114,6 +117,7 @@ def sample_groups(
 def _sample(
     model: Any,
     head: nn.Module,
+    step: QwenStep | None,
     prompts: PromptBatch,
     n: int,
     sampling: Sampling,
@@ -131,7 +135,8 @@ def _sample(
     hidden = out.last_hidden_state[:, -1].index_select(0, owner)
 
     limit = sampling.max_tokens
-    rows = branch(model, cache, prompts.mask, owner, limit)
+    rows = branch(model, step, cache, prompts.mask, owner, limit)
+    del cache, out  # what is needed of them is in `rows`
     live = torch.arange(B * n, device=device)  # which response each batch row is
     finished = torch.zeros(B * n, dtype=torch.bool, device=device)  # of the batch's rows
     drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # response, token and log-prob of each row
@@ -141,15 +146,15 @@ def _sample(
     # Asking how many rows are alive makes a GPU wait, so there it is asked now and then.
     patience = 1 if device.type == "cpu" else CHECK_EVERY
 
-    for step in range(limit):
+    for t in range(limit):
         token, logprob = _draw(head(hidden), sampling, banned, seen, points.next(live))
         seen.add(token)
         drawn.append((live, token, logprob))
         # A row that has stopped may still be carried along; what it says is cut off at the end.
         finished |= torch.isin(token, stops)
-        if step == limit - 1 or abandoned():
+        if t == limit - 1 or abandoned():
             break
-        if (step + 1) % patience == 0:
+        if (t + 1) % patience == 0:
             going = len(live) - int(finished.sum())
             if going == 0:
                 break
@@ -159,7 +164,7 @@ def _sample(
                 seen.keep(kept)
                 finished = finished.new_zeros(going)
                 live, owner, token = (x.index_select(0, kept) for x in (live, owner, token))
-        steps = torch.tensor([step], device=device)
+        steps = torch.tensor([t], device=device)
         hidden = rows.next(token, prompts.next_positions(owner, steps))
 
     return _split(drawn, B * n, n, stop_ids)
@@ -210,6 +215,8 @@ def _draw_plain(
     logits: Tensor, points: Tensor, temperature: float, banned: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """`_draw` from the whole distribution on a CPU; the banned tokens' logits are overwritten."""
+    if max(banned, default=0) >= logits.shape[1]:
+        raise IndexError(f"token {max(banned)} in a vocabulary of {logits.shape[1]}")
     token = torch.empty(len(points), dtype=torch.long)
     logprob = torch.empty(len(points))
     kernels.draw(

@@ -21,7 +21,8 @@ class ModelThread:
     """
 
     def __init__(self, name: str, threads: int | None = None):
-        self._threads = threads
+        # A thread that says nothing gets what some other thread has said last (see lanes.py).
+        self._threads = threads or torch.get_num_threads()
         self._pool = ThreadPoolExecutor(1, name, initializer=self._start)
         self._cancelled = threading.Event()
 
@@ -49,5 +50,4 @@ class ModelThread:
         # The gated DeltaNet's decay factors become denormals, which cost it two thirds of its
         # speed on CPU. The setting is per thread.
         torch.set_flush_denormal(True)
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._threads)

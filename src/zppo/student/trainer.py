@@ -21,7 +21,7 @@ from zppo.student.prefix import passes_flat, response_hidden
 from zppo.types import Group, Response, UpdateStats
 
 #: What one more micro-batch costs beside its tokens, in prompt tokens, where prompts of different
-#: length are padded: on a GPU, for which it is an estimate.
+#: length are padded to each other (an estimate for GPUs).
 BATCH_TOKENS = 4_096
 #: Entries of logits (32 MiB in fp32) that are rather kept than computed twice.
 SMALL_LOGITS = 2**23
@@ -119,8 +119,10 @@ class PolicyTrainer:
         for piece in pieces:
             lengths[piece.group] = self.encoder.length(groups[piece.group].prompt)
         budget, share = self.options.micro_batch_tokens, self.options.share_prompt
-        batch_tokens = 0 if passes_flat(self.decoder) else BATCH_TOKENS
-        for micro in micro_batches(pieces, lengths, tokens, budget, share, batch_tokens):
+        flat = share and passes_flat(self.decoder)
+        for micro in micro_batches(
+            pieces, lengths, tokens, budget, share, 0 if flat else BATCH_TOKENS, not flat
+        ):
             some = list(dict.fromkeys(p.group for p in micro))
             encoded = self.encoder.encode_all([groups[i].prompt for i in some])
             yield micro, dict(zip(some, encoded, strict=True))
