@@ -100,7 +100,7 @@ def test_lanes_and_batches_do_not_change_what_is_drawn(two_threads, monkeypatch,
         )
 
     in_two = sampled([0, 1, 2])
-    assert sorted(parts) == [1, 2]
+    assert sorted(parts) == ([3] if kind == "llama" else [1, 2])  # lanes are of a `QwenStep`
     monkeypatch.setattr(lanes, "LANE_ROWS", 1_000)
     together = sampled([0, 1, 2])
     alone = [sampled([i])[0] for i in (2, 0, 1)]

@@ -107,10 +107,12 @@ def sample_groups(
         numbers = [seeds[i] for i in some]
         return _sample(model, head, step, part, n, sampling, stop_ids, banned, numbers, abandoned)
 
-    threads = torch.get_num_threads() if prompts.ids.device.type == "cpu" else 1
     step = own_step(model)  # it has a copy of the weights: one for all lanes
-    with packed_weights(head) if step else packed_weights(model, head):
-        return in_lanes(sample, range(len(seeds)), n, threads)
+    if step is None:
+        with packed_weights(model, head):
+            return sample(range(len(seeds)))
+    with packed_weights(head):
+        return in_lanes(sample, range(len(seeds)), n, torch.get_num_threads())
 
 
 @torch.no_grad()
