@@ -78,6 +78,7 @@ def test_chunks_of_responses():
         [8, none],
     ]  # fmt: skip
     real = chunks.tokens < none
+    assert torch.equal(chunks.missing, ~real.view(-1, 2))
     assert torch.equal(chunks.places[chunks.tokens[real]], torch.arange(14)[real])
     padding = np.setdiff1d(np.arange(none), chunks.tokens.numpy())
     assert padding.tolist() == [3, 13]  # the second column of response 3, the last of response 4

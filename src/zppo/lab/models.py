@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -22,6 +21,7 @@ from transformers.models.qwen3_5.tokenization_qwen3_5 import PRETOKENIZE_REGEX, 
 
 from zppo.algorithm.prompts import Templates
 from zppo.lab.puzzles import CELL, puzzle
+from zppo.student.thread import use_threads
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -229,5 +229,4 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def limit_threads() -> None:
     """One thread and no denormals: the fastest setting for models this small."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    use_threads(1)

@@ -50,6 +50,7 @@ class Chunks:
     previous  (M - R,) the chunk before each that is not a first one
     tokens    (M * L,) the token at each place, N where there is none
     places    (N,) the place of each token, M * L for padding
+    missing   (M, L), True where there is no token
     """
 
     counts: list[int]
@@ -57,6 +58,7 @@ class Chunks:
     previous: Tensor
     tokens: Tensor
     places: Tensor
+    missing: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +111,8 @@ class FlatRows:
         for block in self.blocks:
             owners[block.tokens] = np.repeat([owner[r] for r in block.members], block.length)
             steps[block.tokens] = np.tile(np.arange(block.length), block.rows)
-        self.steps, self.owner = self._on_device(steps), self._on_device(owners)
+        self.steps, self.owner = _tensor(steps, device), _tensor(owners, device)
         self._chunks: dict[int, Chunks] = {}
-
-    def _on_device(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
 
     def chunks(self, size: int) -> Chunks:
         """Each sequence cut into chunks of `size` tokens; made once, for all layers."""
@@ -142,8 +141,8 @@ class FlatRows:
         places = np.full(self.N + 1, len(flat))
         places[flat] = np.arange(len(flat))
         owner = np.array([self.prompt[r] for r in rows[: counts[0]]])
-        index = (owner, previous[counts[0] :], flat, places[:-1])
-        return Chunks(counts, *(self._on_device(x) for x in index))
+        index = (owner, previous[counts[0] :], flat, places[:-1], tokens == self.N)
+        return Chunks(counts, *(_tensor(x, self.device) for x in index))
 
 
 class FlatPass:
@@ -185,7 +184,7 @@ class FlatPass:
         prompts' tokens."""
         index = np.array(self.ends)[:, None] + np.arange(-n, 0)
         index[index < np.array(self.prompts.starts)[:, None]] = self.prompts.N
-        return torch.from_numpy(index.flatten()).to(self.places.device)
+        return _tensor(index.flatten(), self.places.device)
 
     def _gridded(self, device: torch.device) -> tuple[list[Grid], Tensor]:
         owners, sizes = self.responses.owner.cpu().numpy(), np.array(self.prompts.lengths)
@@ -208,10 +207,14 @@ class FlatPass:
             bias = np.where(missing, -np.inf, 0.0).astype(np.float32)[:, None, None]
             grids.append(
                 Grid(
-                    torch.from_numpy(keys).to(device),
-                    torch.from_numpy(bias).to(device) if missing.any() else None,
-                    torch.from_numpy(queries).to(device),
-                    torch.from_numpy(vacant).to(device) if vacant.any() else None,
+                    _tensor(keys, device),
+                    _tensor(bias, device) if missing.any() else None,
+                    _tensor(queries, device),
+                    _tensor(vacant, device) if vacant.any() else None,
                 )
             )
-        return grids, torch.from_numpy(places).to(device)
+        return grids, _tensor(places, device)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

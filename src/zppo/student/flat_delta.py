@@ -123,9 +123,8 @@ def _sequences(
     if groups > 1:
         query, key = (t.repeat_interleave(groups, dim=2) for t in (query, key))
     decay = -layer.A_log.float().exp() * F.softplus(decay + layer.dt_bias)
-    # They neither change the state nor let it decay.
-    missing = (chunks.tokens == len(chunks.places)).view(*decay.shape[:2], 1)
-    beta, decay = (t.masked_fill(missing, 0.0) for t in (beta.sigmoid(), decay))
+    # Where no token is, the state neither changes nor decays.
+    beta, decay = (t.masked_fill(chunks.missing[..., None], 0.0) for t in (beta.sigmoid(), decay))
     query, key, value, beta, decay = (
         t.transpose(1, 2).contiguous() for t in (query, key, value, beta, decay)
     )

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import torch
 
+from zppo.student.thread import use_threads
+
 T = TypeVar("T")
 
 #: Rows of a lane at least (benchmarks/notes.md).
@@ -31,14 +33,11 @@ def in_lanes(
     if lanes == 1:
         return work(items)
 
-    def start() -> None:
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(threads // lanes)
-
     cuts = [len(items) * i // lanes for i in range(lanes + 1)]
     parts = [items[a:b] for a, b in pairwise(cuts)]
     try:
-        with ThreadPoolExecutor(lanes, "zppo-lane", initializer=start) as pool:
+        share = (threads // lanes,)
+        with ThreadPoolExecutor(lanes, "zppo-lane", use_threads, share) as pool:
             return [result for part in pool.map(work, parts) for result in part]
     finally:
         # The number is a thread's own, but threads that start later take the one that was set last.

@@ -22,8 +22,8 @@ class ModelThread:
 
     def __init__(self, name: str, threads: int | None = None):
         # A thread that says nothing gets what some other thread has said last (see lanes.py).
-        self._threads = threads or torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(1, name, initializer=self._start)
+        threads = threads or torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(threads,))
         self._cancelled = threading.Event()
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
@@ -46,8 +46,10 @@ class ModelThread:
         """Whether nobody waits any more for the call that runs now."""
         return self._cancelled.is_set()
 
-    def _start(self) -> None:
-        # The gated DeltaNet's decay factors become denormals, which cost it two thirds of its
-        # speed on CPU. The setting is per thread.
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(self._threads)
+
+def use_threads(number: int) -> None:
+    """Set up the calling thread for a model that computes with `number` threads."""
+    # The gated DeltaNet's decay factors become denormals, which cost it two thirds of its speed on
+    # CPU. The setting is per thread.
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(number)
